@@ -1,0 +1,193 @@
+"""Messages to bytes and back: Avro in the Confluent wire format.
+
+A message is a zero byte, the schema id in four bytes, the Avro body. Any registered version of any
+of our messages can be read: the id tells the record's name, the name tells the model.
+"""
+
+import io
+import json
+import struct
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+import py_avro_schema
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from pydantic import ValidationError
+
+from schemas import (
+    commands,
+    control,
+    definitions,
+    events,
+    handover,
+    identity,
+    journal,
+    outcomes,
+    parked,
+)
+from schemas.base import Message
+
+__all__ = ["MESSAGES", "Codec", "Undecodable", "avro_schema", "register", "subject"]
+
+M = TypeVar("M", bound=Message)
+
+NAMESPACE = "syncline"
+MESSAGES: tuple[type[Message], ...] = (
+    events.PlatformEvent, events.ResolvedRecord,
+    identity.AddressAsked, identity.AddressAnswered, identity.LinkClaim,
+    commands.UploadBatch, commands.FetchPages, commands.ReadObjects, commands.Recall,
+    commands.CheckJob,
+    outcomes.RecordOutcome, outcomes.AccountState,
+    journal.JournalEntry, parked.ParkedRecord,
+    control.Act, control.Tick,
+    handover.Lease, handover.Intent, handover.Learned,
+    definitions.Definition,
+)  # fmt: skip
+
+
+class Undecodable(Exception):
+    """Bytes that are no message of ours; the text says why, never what they held."""
+
+
+@cache
+def avro_schema(model: type[Message]) -> dict[str, Any]:
+    """The Avro record of a message, with `"personal": true` on every field that is marked so."""
+    schema = json.loads(py_avro_schema.generate(model, namespace=NAMESPACE))
+    _mark(schema, {m.__name__: m for m in _models(model)})
+    return schema
+
+
+def _models(model: type[Message]) -> set[type[Message]]:
+    found = {model}
+    for field in model.model_fields.values():
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, Message):
+                found |= _models(kind)
+    return found
+
+
+def _mark(schema: Any, models: Mapping[str, type[Message]]) -> None:
+    if isinstance(schema, list):
+        for part in schema:
+            _mark(part, models)
+    if not isinstance(schema, dict):
+        return
+    if schema.get("type") == "enum":
+        schema.pop("doc", None)  # inherited from the standard library, says nothing
+    model = models.get(schema.get("name", ""))
+    for field in schema.get("fields", ()):
+        extra = model.model_fields[field["name"]].json_schema_extra if model else None
+        if isinstance(extra, dict) and extra.get("personal"):
+            field["personal"] = True
+        _mark(field["type"], models)
+    _mark(schema.get("items"), models)
+
+
+def subject(model: type[Message]) -> str:
+    """Name in the registry: the record's own, as several kinds may share a topic."""
+    return f"{NAMESPACE}.{model.__name__}"
+
+
+def register(client: SchemaRegistryClient) -> dict[str, int]:
+    """Register all messages with BACKWARD_TRANSITIVE compatibility: subject to schema id.
+
+    A repeat changes nothing. Raises SchemaRegistryError (409) where a change would break readers.
+    """
+    ids: dict[str, int] = {}
+    for model in MESSAGES:
+        name = subject(model)
+        client.set_compatibility(name, "BACKWARD_TRANSITIVE")
+        ids[name] = client.register_schema(
+            name, Schema(json.dumps(avro_schema(model)), "AVRO"), normalize_schemas=True
+        )
+    return ids
+
+
+class Codec:
+    """Encodes and decodes every message. Asks the registry once per schema.
+
+    >>> codec = Codec.from_registry("http://127.0.0.1:8081")   # doctest: +SKIP
+    >>> codec.decode(codec.encode(event)) == event             # doctest: +SKIP
+    """
+
+    def __init__(self, ids: Mapping[str, int], lookup: Callable[[int], str] | None = None) -> None:
+        """`ids`: subject to id of our own schemas; `lookup`: id to the text of any schema."""
+        self._lookup = lookup
+        self._own: dict[type[Message], tuple[bytes, Any]] = {}
+        self._by_head: dict[bytes, tuple[type[Message], Any, Any]] = {}
+        for model in MESSAGES:
+            head = struct.pack(">bI", 0, ids[subject(model)])
+            parsed = parse_schema(avro_schema(model))
+            self._own[model] = head, parsed
+            self._by_head[head] = model, parsed, None
+
+    @classmethod
+    def from_registry(cls, url: str, *, client: SchemaRegistryClient | None = None) -> "Codec":
+        """Registers our schemas if they are not there yet."""
+        registry = client or SchemaRegistryClient({"url": url})
+        ids = register(registry)
+
+        def lookup(schema_id: int) -> str:
+            return registry.get_schema(schema_id).schema_str or ""
+
+        return cls(ids, lookup)
+
+    @classmethod
+    def offline(cls) -> "Codec":
+        """With made-up ids: for simulations and unit tests, where nobody else reads."""
+        return cls({subject(model): n for n, model in enumerate(MESSAGES, 1)})
+
+    def encode(self, message: Message) -> bytes:
+        head, schema = self._own[type(message)]
+        out = io.BytesIO()
+        out.write(head)
+        schemaless_writer(out, schema, message.model_dump())
+        return out.getvalue()
+
+    def decode(self, data: bytes | None) -> Message:
+        """Any of our messages. Raises Undecodable."""
+        model, record = self.decode_dict(data)
+        try:
+            return model.model_validate(record)
+        except ValidationError as error:
+            raise Undecodable(
+                f"not a valid {model.__name__}: {error.error_count()} errors"
+            ) from None
+
+    def decode_as(self, model: type[M], data: bytes | None) -> M:
+        """A message of one kind. Raises Undecodable, also for another kind."""
+        message = self.decode(data)
+        if not isinstance(message, model):
+            raise Undecodable(f"expected {model.__name__}, found {type(message).__name__}")
+        return message
+
+    def decode_dict(self, data: bytes | None) -> tuple[type[Message], dict[str, Any]]:
+        """Model and plain values, unvalidated: for hot loops that need a few fields."""
+        if data is None or len(data) < 5 or data[0] != 0:
+            raise Undecodable("not in the Confluent wire format")
+        model, writer, reader = self._by_head.get(data[:5]) or self._learn(data[:5])
+        body = io.BytesIO(data)
+        body.seek(5)
+        try:
+            record = schemaless_reader(body, writer, reader)
+        except Exception as error:  # noqa: BLE001 - fastavro raises many kinds on malformed input
+            raise Undecodable(f"not a {model.__name__}: {type(error).__name__}") from None
+        return model, record  # type: ignore[return-value]  # a record schema gives a dict
+
+    def _learn(self, head: bytes) -> tuple[type[Message], Any, Any]:
+        schema_id = struct.unpack(">I", head[1:])[0]
+        if self._lookup is None:
+            raise Undecodable(f"unknown schema id {schema_id}")
+        try:
+            text = self._lookup(schema_id)
+            writer = parse_schema(json.loads(text))
+            name = json.loads(text)["name"]
+        except Exception as error:  # noqa: BLE001 - the registry said no, or it is not our schema
+            raise Undecodable(f"schema id {schema_id}: {type(error).__name__}") from None
+        model = next((m for m in MESSAGES if name in (m.__name__, subject(m))), None)
+        if model is None:
+            raise Undecodable(f"schema id {schema_id} is {name}, which is none of ours")
+        self._by_head[head] = model, writer, self._own[model][1]
+        return self._by_head[head]

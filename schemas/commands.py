@@ -1,0 +1,100 @@
+"""What a worker is asked to do: `commands.<platform>`, keyed by the platform's own account."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from schemas.base import Message, PersonalBytes
+
+__all__ = [
+    "CheckJob",
+    "Command",
+    "FetchPages",
+    "Priority",
+    "ReadObjects",
+    "Recall",
+    "UploadBatch",
+    "UploadRow",
+]
+
+
+class Priority(StrEnum):
+    """Who goes first for a scarce quota. Bulk work never delays live work."""
+
+    live = "live"
+    released = "released"
+    bulk = "bulk"
+    replay = "replay"
+
+
+class UploadRow(Message):
+    """What one person's destination object shall hold."""
+
+    row_id: str
+    event_id: str = Field(description="The event that carries it.")
+    person: str
+    record_no: int = -1
+    object_id: str = Field(
+        default="", description="The object there, where already known; empty: the worker matches."
+    )
+    occurred_ms: int = Field(description="Source time of the newest value in it.")
+    fields: PersonalBytes = Field(
+        description="JSON object: destination field to value; null clears; absent is left alone.",
+    )
+
+
+class UploadBatch(Message):
+    """Rows of one chunk for one sync. The worker cuts its own requests, across batches."""
+
+    account: str
+    connection: str = Field(description="The destination's connection.")
+    object_type: str
+    sync: str
+    run: str = ""
+    priority: Priority = Priority.live
+    decided_ms: int = Field(description="Time of the decision, as the log tells it.")
+    rows: list[UploadRow]
+
+
+class FetchPages(Message):
+    """Read the next pages of a bulk run: events, journal entry and offset are one transaction."""
+
+    account: str
+    connection: str = Field(description="The source's connection.")
+    object_type: str
+    sync: str
+    run: str
+    cursor: str = Field(description="Opaque, from the last page; empty for the first.")
+    record_no: int = Field(description="Number that the first record gets.")
+    pages_max: int
+    step: int = Field(description="Nth fetch command of the run; a repeat has the same number.")
+
+
+class ReadObjects(Message):
+    """Read whole objects because a thin event left a needed field unknown."""
+
+    account: str
+    connection: str
+    object_type: str
+    object_ids: list[str]
+    fields: list[str]
+
+
+class Recall(Message):
+    """Give these rows back if they have not gone out: something newer for the person has come."""
+
+    account: str
+    connection: str
+    row_ids: list[str]
+
+
+class CheckJob(Message):
+    """Ask for the verdict of a job that was accepted without one."""
+
+    account: str
+    connection: str
+    receipt: str
+    rows: list[UploadRow]
+
+
+Command = UploadBatch | FetchPages | ReadObjects | Recall | CheckJob

@@ -1,0 +1,91 @@
+"""What people configure: connections, syncs, mappings. A folder of YAML, then `definitions`.
+
+On the topic each is a `Definition`: the document as JSON under `kind:name@version`, immutable, and
+a pointer `kind:name` to the active version. Secrets are references, never values.
+"""
+
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.base import Message
+
+__all__ = ["Connection", "Definition", "Identify", "Policy", "Sync", "Webhook"]
+
+
+class Definition(Message):
+    """A versioned document; or, with an empty `document`, the pointer to the active version."""
+
+    kind: str = Field(description="connection, sync, mapping or fields.")
+    name: str
+    version: int
+    document: str = Field(default="", description="JSON.")
+    hash: str = ""
+    applied_ms: int
+    applied_by: str = ""
+
+
+class Config(BaseModel):
+    """A YAML file: closed, so that a misspelt key is an error with its line."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+
+class Policy(StrEnum):
+    """What becomes of later changes of a person after a refusal."""
+
+    merge = "merge"
+    hold = "hold"
+    pass_ = "pass"  # noqa: S105 - a policy, not a password
+
+
+class Identify(Config):
+    """Which key says that two objects are one person."""
+
+    field: str = Field(description="Source field, by the platform's own name, e.g. `email`.")
+    normalise: Literal["email", "text"] = "email"
+
+
+class Webhook(Config):
+    """How webhooks of this connection prove themselves."""
+
+    secret: str = Field(description="Reference: `env:NAME` or `file:PATH`.")
+    previous_secret: str = Field(default="", description="Second secret during a rotation.")
+    options: dict[str, Any] = Field(default={}, description="What the sender's file declares.")
+
+
+class Connection(Config):
+    """One account at one platform."""
+
+    connection: str = Field(
+        description="Name; part of the webhook address.", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$"
+    )
+    platform: str
+    account: str = Field(description="The platform's own id of the account: portal, organisation.")
+    base_url: str = Field(default="", description="Only where it differs from the platform's own.")
+    tier: str = Field(default="", description="Account tier, as in ratelimits/registry.")
+    secrets: dict[str, str] = Field(default={}, description="Name to reference: `env:…`, `file:…`.")
+    options: dict[str, Any] = Field(default={}, description="What the connector declares.")
+    webhook: Webhook | None = None
+    identify: dict[str, Identify] = Field(
+        default={},
+        description="Object type to its identifying key; without one the object is itself.",
+    )
+    quotas: dict[str, Any] = Field(default={}, description="Overrides of the registry's figures.")
+
+
+class Sync(Config):
+    """A standing order: from, to, mapping, policy."""
+
+    sync: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    source: str = Field(description="Connection.")
+    source_object: str
+    destination: str = Field(description="Connection.")
+    destination_object: str
+    mapping: str = Field(description="Name of the mapping document.")
+    match: str = Field(
+        default="", description="Destination field by which people already there are found."
+    )
+    policy: Policy = Policy.merge
+    live: bool = Field(default=True, description="Follow webhooks too, not only bulk runs.")

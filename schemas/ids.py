@@ -1,0 +1,49 @@
+"""Ids are derived from what they name, so a repeat of the same thing has the same id.
+
+Each is a BLAKE2b-128 digest in lower-case hex (32 characters) over length-prefixed parts: no
+choice of parts can be mistaken for another choice.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+__all__ = ["derive", "event_id", "fetched_event_id", "object_key", "person_key", "row_id"]
+
+
+def derive(*parts: str | bytes) -> str:
+    """32 hex characters over the parts, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def event_id(connection: str, identity: Iterable[str], content: bytes) -> str:
+    """Of a webhook's event: the sender's declared identity fields and the content.
+
+    The content counts because senders reuse ids: the same identity with other content is a new
+    event, not a repeat.
+    """
+    return derive("event", connection, *identity, content)
+
+
+def fetched_event_id(run: str, object_key: str, content: bytes) -> str:
+    """Of a fetched record: a page that is fetched again gives the same events."""
+    return derive("fetched", run, object_key, content)
+
+
+def object_key(connection: str, object_type: str, object_id: str) -> str:
+    """Key of `events.<platform>`: one source object, all of its events on one partition."""
+    return f"{connection}:{object_type}:{object_id}"
+
+
+def person_key(object_key: str) -> str:
+    """Of the person first seen as this object. Never made from an address: addresses change."""
+    return derive("person", object_key)
+
+
+def row_id(event_id: str, sync: str) -> str:
+    """Of what one event owes the destination of one sync. Compared and deduplicated by this."""
+    return derive("row", event_id, sync)

@@ -1,0 +1,116 @@
+"""All topics on one page. Who writes, who reads, what the key is, how long it is kept.
+
+All topics that feed a table have the same number of partitions, fixed for a cluster's life: a
+subject's events, outcomes, acts and ticks meet in one partition only because of that.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas import (
+    commands,
+    control,
+    definitions,
+    events,
+    handover,
+    identity,
+    journal,
+    outcomes,
+    parked,
+)
+from schemas.base import Message
+
+__all__ = ["PLATFORMS", "TOPICS", "Topic", "commands_of", "events_of", "intake_of", "outcomes_of"]
+
+PLATFORMS = ("hubspot", "salesforce", "mailchimp")
+DAY_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Topic:
+    """`values`: the kinds of message on it; empty where the value is raw bytes."""
+
+    name: str
+    key: str
+    values: tuple[type[Message], ...]
+    kept_s: int | None
+    """Seconds that a message is kept; None: compacted, the newest of each key for ever."""
+    writers: str
+    readers: str
+    about: str
+    partitions: Literal["tables", "one"] = "tables"
+    """`tables`: the cluster's one count; `one`: a single partition, read whole by everybody."""
+
+
+def intake_of(platform: str) -> str:
+    return f"intake.{platform}"
+
+
+def events_of(platform: str) -> str:
+    return f"events.{platform}"
+
+
+def commands_of(platform: str) -> str:
+    return f"commands.{platform}"
+
+
+def outcomes_of(platform: str) -> str:
+    return f"outcomes.{platform}"
+
+
+RESOLVED = "records.resolved"
+ASKED = "identities.asked"
+ANSWERED = "identities.answered"
+JOURNAL = "journal"
+PARKED = "parked"
+CONTROL = "control"
+ACTS = "acts"
+DEFINITIONS = "definitions"
+HANDOVER = "handover"
+TICKS = "ticks"
+QUARANTINE = "quarantine"
+
+
+def _of(platform: str) -> tuple[Topic, ...]:
+    return (
+        Topic(intake_of(platform), "connection", (), 30 * DAY_S, "webhook_gateway", "replay",
+              "Bodies as received; headers: path, chosen HTTP headers, verdict, received_ms."),
+        Topic(events_of(platform), "connection:object_type:object_id", (events.PlatformEvent,),
+              90 * DAY_S, "webhook_gateway, connectors", "streams.admit, downstream teams",
+              "What happened at the platform, one message an event."),
+        Topic(commands_of(platform), "account",
+              (commands.UploadBatch, commands.FetchPages, commands.ReadObjects, commands.Recall,
+               commands.CheckJob), 30 * DAY_S, "streams", "connectors",
+              "What the platform's worker is asked to do; one owner for each account's quota."),
+        Topic(outcomes_of(platform), "person", (outcomes.RecordOutcome, outcomes.AccountState),
+              30 * DAY_S, "connectors", "streams.shape", "What became of each row."),
+    )  # fmt: skip
+
+
+TOPICS: tuple[Topic, ...] = (
+    *(topic for platform in PLATFORMS for topic in _of(platform)),
+    Topic(RESOLVED, "person", (events.ResolvedRecord,), 30 * DAY_S, "streams.admit",
+          "streams.shape, downstream teams", "Events without repeats, with their person."),
+    Topic(ASKED, "identity", (identity.AddressAsked,), 7 * DAY_S, "streams.admit",
+          "streams.addresses", "Whose is this address."),
+    Topic(ANSWERED, "object key", (identity.AddressAnswered, identity.LinkClaim), 7 * DAY_S,
+          "streams.addresses, streams.shape", "streams.admit", "Whose it is."),
+    Topic(JOURNAL, "run, or sync", (journal.JournalEntry,), 365 * DAY_S, "all",
+          "streams.runs, audit, console, auditors", "Everything that was decided and done."),
+    Topic(PARKED, "sync:person, row id or event id", (parked.ParkedRecord,), None,
+          "webhook_gateway, streams", "console, command line",
+          "What waits for a person's decision."),
+    Topic(CONTROL, "run, or sync", (control.Act,), 365 * DAY_S, "console, command line",
+          "streams.runs, connectors", "What people asked for, with who, when and why."),
+    Topic(ACTS, "person", (control.Act,), 30 * DAY_S, "streams.runs", "streams.shape",
+          "Acts, brought to the partitions of the persons they are about."),
+    Topic(DEFINITIONS, "kind:name@version, or kind:name", (definitions.Definition,), None,
+          "syncline apply", "all",
+          "Connections, syncs, mappings; secrets only as references.", "one"),
+    Topic(HANDOVER, "account:what", (handover.Lease, handover.Intent, handover.Learned), None,
+          "connectors", "connectors", "What the next owner of an account must know."),
+    Topic(TICKS, "partition", (control.Tick,), DAY_S, "streams", "streams",
+          "Time as records: steps know no other clock."),
+    Topic(QUARANTINE, "connection", (), 7 * DAY_S, "webhook_gateway", "replay",
+          "Refused requests of known connections, for the day a wrong secret is put right."),
+)  # fmt: skip
