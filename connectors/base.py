@@ -1,0 +1,183 @@
+"""The contract of a connector: a `Spec` that describes the platform, and four methods.
+
+One platform is one file in `connectors/platforms/`. The worker owns everything else: quotas,
+batches, matching, retries, checkpoints. A connector never sleeps, never retries, keeps no state but
+its access token.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel
+
+from connectors.outcome import Outcome
+
+__all__ = [
+    "ByIds",
+    "ByKeys",
+    "Changes",
+    "Connector",
+    "Fetch",
+    "FieldsOf",
+    "Found",
+    "ObjectSpec",
+    "Page",
+    "PlatformError",
+    "Row",
+    "Spec",
+]
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformError(Exception):
+    """An answer that is no success, or none at all (`status` 0).
+
+    `sent`: False only where it is certain that the platform saw nothing (connection refused): then
+    a repeat is always safe. `body` is the decoded JSON, or the text, at most 64 KiB.
+    """
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sent: bool = True
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status}" if self.status else "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSpec:
+    """One object type at the platform."""
+
+    kind: Literal["state", "fact"]
+    """state: upserted; fact: appended once, never merged, repeated only under a dedupe key."""
+    repeat: Literal["safe", "by_key", "unsafe"]
+    """Is a request without an answer safe to send again."""
+    batch_rows_max: int
+    batch_bytes_max: int | None = None
+    write_quota: str = "write"
+    """Group in ratelimits/registry/<platform>.json."""
+    read_quota: str = "read"
+    key_field: str = ""
+    """Destination field that holds our person key (external id); empty: identity by `match`."""
+    evidence: Literal["answer", "job", "none"] = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a platform is, as far as code elsewhere must know. Sources stand beside each figure."""
+
+    platform: str
+    objects: Mapping[str, ObjectSpec]
+    config: type[BaseModel]
+    secrets: tuple[str, ...]
+    """Names of the secrets that a connection must refer to."""
+    fetchable: frozenset[str] = frozenset()
+    """Object types that `fetch_records` can list."""
+    fetch_pages_max: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One destination object as the worker hands it to a connector."""
+
+    row_id: str
+    person: str
+    object_id: str
+    """The object there where known (earlier write, or matched); empty: not there yet."""
+    fields: Fields
+    """Destination field to value, as mapped; None clears."""
+    occurred_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Everything, or what changed since a checkpoint; oldest first where the platform can."""
+
+    object_type: str
+    cursor: str
+    """Opaque, from the last page; empty: from the beginning."""
+    fields: tuple[str, ...] = ()
+    rows_max: int = 0
+    """0: the platform's largest page."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByIds:
+    object_type: str
+    ids: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ByKeys:
+    """Which objects hold one of these values in this field? For matching before the first write."""
+
+    object_type: str
+    field: str
+    values: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldsOf:
+    """The live field list of an object type."""
+
+    object_type: str
+
+
+Fetch = Changes | ByIds | ByKeys | FieldsOf
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One object as read."""
+
+    object_id: str
+    values: bytes
+    """JSON object of the flat field values."""
+    payload: bytes
+    """The object as it came."""
+    occurred_ms: int = 0
+    archived: bool = False
+    key: str = ""
+    """ByKeys: which of the asked values it matched (normalised as asked)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of an answer. `cursor`: where the next page begins; `last`: there is none."""
+
+    records: Sequence[Found]
+    cursor: str = ""
+    last: bool = True
+
+
+class Connector(Protocol):
+    """One connection to one platform. Built as `Connector(config, http)`."""
+
+    spec: ClassVar[Spec]
+
+    async def fetch_records(self, request: Fetch) -> Page:
+        """One HTTP request's worth. Raises PlatformError."""
+        ...
+
+    def map_fields(self, object_type: str, row: Row) -> Any:
+        """The row in the platform's own shape: nesting, casing, dates. Pure."""
+        ...
+
+    async def upload_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        """One HTTP request: at most `batch_rows_max` rows, no two of one identity.
+
+        One outcome per row, in the order given; a row without a verdict in a 2xx answer is Retry
+        (or Unknown where a repeat is unsafe). An error of the request as a whole gives every row
+        what `handle_error` says. Never raises PlatformError.
+        """
+        ...
+
+    def handle_error(self, error: PlatformError) -> Outcome:
+        """The platform's word for a failure to ours. Pure."""
+        ...
