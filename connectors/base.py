@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+import msgspec
 from pydantic import BaseModel
 
 from connectors.outcome import Outcome
 
 __all__ = [
+    "Answer",
     "ByIds",
     "ByKeys",
     "Changes",
@@ -21,6 +23,7 @@ __all__ = [
     "Fetch",
     "FieldsOf",
     "Found",
+    "Http",
     "ObjectSpec",
     "Page",
     "PlatformError",
@@ -156,8 +159,50 @@ class Page:
     last: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 2xx answer, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+    def json(self) -> Any:
+        """Raises PlatformError where a 2xx holds no JSON."""
+        try:
+            return msgspec.json.decode(self.body)
+        except msgspec.DecodeError:
+            raise PlatformError(self.status, self.body[:65536].decode(errors="replace")) from None
+
+
+class Http(Protocol):
+    """What a connector sends with (`connectors/http.py`): one pooled client per connection.
+
+    It adds the base URL, a time-out and size bounds, tells the limiter the answer's headers, and
+    keeps secrets out of logs. It never retries.
+    """
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Raises PlatformError for every answer that is not 2xx, and for none (`status` 0).
+
+        `path` may be an absolute URL. `json` is encoded with msgspec.
+        """
+        ...
+
+
 class Connector(Protocol):
-    """One connection to one platform. Built as `Connector(config, http)`."""
+    """One connection to one platform. Built as `Connector(config, secrets, http)`: its options
+    validated by `spec.config`, and the values of `spec.secrets`."""
 
     spec: ClassVar[Spec]
 
@@ -170,7 +215,8 @@ class Connector(Protocol):
         ...
 
     async def upload_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
-        """One HTTP request: at most `batch_rows_max` rows, no two of one identity.
+        """One HTTP request: at most `batch_rows_max` rows, no two of one identity; either every
+        row has an `object_id` (update it, and stamp our key on it) or none has (upsert by key).
 
         One outcome per row, in the order given; a row without a verdict in a 2xx answer is Retry
         (or Unknown where a repeat is unsafe). An error of the request as a whole gives every row
