@@ -5,7 +5,7 @@ batches, matching, retries, checkpoints. A connector never sleeps, never retries
 its access token.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -66,6 +66,10 @@ class ObjectSpec:
     read_quota: str = "read"
     key_field: str = ""
     """Destination field that holds our person key (external id); empty: identity by `match`."""
+    identity_field: str = ""
+    """Destination field that is the identity itself (an address): such rows are never matched."""
+    together: Callable[["Row"], Hashable] = lambda row: bool(row.object_id)
+    """Rows with equal answers may share a request: updates by id, say, never with upserts."""
     evidence: Literal["answer", "job", "none"] = "answer"
 
 
@@ -75,6 +79,8 @@ class Spec:
 
     platform: str
     objects: Mapping[str, ObjectSpec]
+    base_url: str
+    """Empty where each account has its own; `{name}` is filled from the connection's options."""
     config: type[BaseModel]
     secrets: tuple[str, ...]
     """Names of the secrets that a connection must refer to."""
@@ -215,8 +221,9 @@ class Connector(Protocol):
         ...
 
     async def upload_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
-        """One HTTP request: at most `batch_rows_max` rows, no two of one identity; either every
-        row has an `object_id` (update it, and stamp our key on it) or none has (upsert by key).
+        """One HTTP request: at most `batch_rows_max` rows, no two of one identity, all of them
+        `together` as the spec says. A row with an `object_id` updates that object and stamps our
+        key on it; one without is upserted by key.
 
         One outcome per row, in the order given; a row without a verdict in a 2xx answer is Retry
         (or Unknown where a repeat is unsafe). An error of the request as a whole gives every row

@@ -1,0 +1,244 @@
+"""HubSpot: contacts out (source) and contacts in (sink).
+
+API      CRM v3, https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide (2026-03)
+Quotas   ratelimits/registry/hubspot.json: read, search, write
+Repeats  batch upsert on a unique property of our own changes nothing the second time
+Traps    answers are not in input order; one bad row fails the whole batch unless every row carries
+         an objectWriteTraceId; a 2xx with neither result nor error for a row has been seen
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+import msgspec
+from pydantic import BaseModel, Field, SecretStr
+
+from connectors.base import (
+    ByIds,
+    ByKeys,
+    Changes,
+    Fetch,
+    FieldsOf,
+    Found,
+    Http,
+    ObjectSpec,
+    Page,
+    PlatformError,
+    Row,
+    Spec,
+)
+from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
+
+PAGE_RECORDS = 100  # page "Contacts", list: limit at most 100
+SEARCH_RECORDS = 200  # page "Search the CRM": limit at most 200
+PASSING = frozenset({423, 502, 503, 504, 521, 522, 523, 524, 525, 526})  # page "Error handling"
+
+
+class HubSpotConfig(BaseModel, frozen=True, extra="forbid"):
+    """What an operator fills in. The secret `token` is a private app's access token."""
+
+    key_property: str = Field(
+        default="syncline_id",
+        description="Unique text property on contacts that holds our key; create it before the first run.",  # noqa: E501
+    )
+
+
+class _Contact(msgspec.Struct):
+    id: str
+    properties: msgspec.Raw
+    updatedAt: str = ""  # noqa: N815 - the platform's name
+    archived: bool = False
+
+
+class _Next(msgspec.Struct):
+    after: str = ""
+
+
+class _Paging(msgspec.Struct):
+    next: _Next | None = None
+
+
+class _Listing(msgspec.Struct):
+    results: list[msgspec.Raw]
+    paging: _Paging | None = None
+
+
+class HubSpot:
+    """One portal, through one private app."""
+
+    spec: ClassVar[Spec] = Spec(
+        platform="hubspot",
+        config=HubSpotConfig,
+        secrets=("token",),
+        base_url="https://api.hubapi.com",
+        objects={
+            "contact": ObjectSpec(
+                kind="state",
+                repeat="safe",
+                batch_rows_max=100,  # page "Contacts", batch upsert: 100 inputs
+                key_field="syncline_id",
+            )
+        },
+        fetchable=frozenset({"contact"}),
+    )
+
+    def __init__(self, config: HubSpotConfig, secrets: Mapping[str, SecretStr], http: Http) -> None:
+        self.config, self.http, self._token = config, http, secrets["token"]
+
+    async def fetch_records(self, request: Fetch) -> Page:
+        """Contacts in the list's own order. The cursor is HubSpot's `after`; it does not expire."""
+        match request:
+            case Changes(cursor=cursor, fields=fields):
+                params = {"limit": str(PAGE_RECORDS), "properties": ",".join(fields)}
+                if cursor:
+                    params["after"] = cursor
+                return self._page(
+                    await self._call("GET", "/crm/v3/objects/contacts", params=params)
+                )
+            case ByIds(ids=ids, fields=fields):
+                body = {"inputs": [{"id": i} for i in ids], "properties": list(fields)}
+                return self._page(
+                    await self._call("POST", "/crm/v3/objects/contacts/batch/read", body)
+                )
+            case ByKeys():
+                return await self._search(request)
+            case FieldsOf(object_type=object_type):
+                path = f"/crm/v3/properties/{object_type}s"
+                return self._page(await self._call("GET", path), raw_id="name")
+
+    async def _search(self, request: ByKeys) -> Page:
+        values = [v.lower() for v in request.values] if request.field == "email" else request.values
+        field = {"propertyName": request.field, "operator": "IN", "values": list(values)}
+        body = {
+            "filterGroups": [{"filters": [field]}],
+            "properties": [request.field, *request.fields],
+            "limit": SEARCH_RECORDS,
+        }
+        page = self._page(await self._call("POST", "/crm/v3/objects/contacts/search", body))
+        asked = {v.lower(): v for v in request.values}
+        records = [_keyed(r, request.field, asked) for r in page.records]
+        return Page(records, page.cursor, page.last)
+
+    def _page(self, body: bytes, raw_id: str = "id") -> Page:
+        listing = msgspec.json.decode(body, type=_Listing)
+        if raw_id != "id":
+            names = [(msgspec.json.decode(raw)[raw_id], bytes(raw)) for raw in listing.results]
+            return Page([Found(name, raw, raw) for name, raw in names])
+        records: list[Found] = []
+        for raw in listing.results:
+            contact = msgspec.json.decode(raw, type=_Contact)
+            records.append(
+                Found(
+                    contact.id,
+                    bytes(contact.properties),
+                    bytes(raw),
+                    _milliseconds(contact.updatedAt),
+                    contact.archived,
+                )
+            )
+        after = listing.paging.next.after if listing.paging and listing.paging.next else ""
+        return Page(records, after, not after)
+
+    def map_fields(self, object_type: str, row: Row) -> dict[str, str]:
+        """All HubSpot values are text; an empty text clears."""
+        return {name: _text(value) for name, value in row.fields.items()}
+
+    async def upload_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        """Upsert on our unique property, or update by id where the id is known."""
+        key = self.config.key_property
+        by_id = bool(rows[0].object_id)
+        inputs = [
+            {
+                "id": row.object_id if by_id else row.person,
+                **({} if by_id else {"idProperty": key}),
+                "objectWriteTraceId": str(n),
+                "properties": {**self.map_fields(object_type, row), key: row.person},
+            }
+            for n, row in enumerate(rows)
+        ]
+        path = f"/crm/v3/objects/contacts/batch/{'update' if by_id else 'upsert'}"
+        try:
+            answer = msgspec.json.decode(await self._call("POST", path, {"inputs": inputs}))
+        except PlatformError as error:
+            return [self.handle_error(error)] * len(rows)
+        return self._verdicts(rows, answer)
+
+    def _verdicts(self, rows: Sequence[Row], answer: dict[str, Any]) -> list[Outcome]:
+        """Matched by trace id, our key or the id; a row that is nowhere was not written."""
+        outcomes: list[Outcome] = [Retry("no verdict in the answer")] * len(rows)
+        place = {
+            name: n for n, row in enumerate(rows) for name in (row.person, row.object_id) if name
+        }
+        for result in answer.get("results", ()):
+            trace = result.get("objectWriteTraceId")
+            key = result.get("properties", {}).get(self.config.key_property, "")
+            n = int(trace) if trace else place.get(key, place.get(result["id"]))
+            if n is not None:
+                outcomes[n] = Written(result["id"])
+        for error in answer.get("errors", ()):
+            context = error.get("context", {})
+            for trace in context.get("objectWriteTraceId", ()):
+                fields = context.get("propertyName") or context.get("name") or [""]
+                outcomes[int(trace)] = Parked(
+                    error.get("category", "ERROR"), error.get("message", ""), fields[0]
+                )
+        return outcomes
+
+    def handle_error(self, error: PlatformError) -> Outcome:
+        """Page "Error handling". An unknown 4xx parks; it does not loop."""
+        body: dict[str, Any] = error.body if isinstance(error.body, dict) else {}
+        code, words = (
+            str(body.get("category", error.status)),
+            str(body.get("message", error.body or "")),
+        )
+        match error.status:
+            case 429:
+                return Throttled(_retry_after(error.headers), str(body.get("policyName", "")))
+            case 401 | 403:
+                return Halted(f"{code}: {words}"[:300])
+            case 413:
+                return TooLarge(words)
+            case 477:  # being moved between data centres
+                return Throttled(_retry_after(error.headers) or 60.0, "migration")
+            case s if s == 0 or s in PASSING or s >= 500:
+                return Retry(f"{error}")
+            case _:
+                return Parked(code, words)
+
+    async def _call(
+        self, method: str, path: str, json: Any = None, params: Mapping[str, str] | None = None
+    ) -> bytes:
+        headers = {"authorization": f"Bearer {self._token.get_secret_value()}"}
+        answer = await self.http.request(method, path, json=json, params=params, headers=headers)
+        return answer.body
+
+
+def _keyed(record: Found, field: str, asked: Mapping[str, str]) -> Found:
+    value = str(msgspec.json.decode(record.values).get(field) or "")
+    return Found(
+        record.object_id, record.values, record.payload, record.occurred_ms, record.archived,
+        asked.get(value.lower(), value),
+    )  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case list():
+            return ";".join(map(_text, value))  # page "Properties": multiple checkboxes
+        case _:
+            return str(value)
+
+
+def _milliseconds(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds; not promised by HubSpot on 429, promised on 477."""
+    value = headers.get("retry-after", "")
+    return float(value) if value.isdigit() else None

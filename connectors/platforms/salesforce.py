@@ -1,0 +1,239 @@
+"""Salesforce: leads and contacts in (sink), by composite upsert on an external id.
+
+API      REST v59, sObject Collections, https://developer.salesforce.com/docs/atlas.en-us.244.0.api_rest.meta/api_rest/resources_composite_sobjects_collections_upsert.htm
+Quotas   ratelimits/registry/salesforce.json: api (rolling 24 h), long (25 slow requests at once)
+Repeats  upsert by external id changes nothing the second time
+Traps    200 even when rows fail (read each); the same new external id in two requests at once gives
+         DUPLICATE_VALUE to one; limits come as 403; login errors have another shape
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+import msgspec
+from pydantic import BaseModel, Field, SecretStr
+
+from connectors.base import (
+    ByIds,
+    ByKeys,
+    Changes,
+    Fetch,
+    FieldsOf,
+    Found,
+    Http,
+    ObjectSpec,
+    Page,
+    PlatformError,
+    Row,
+    Spec,
+)
+from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
+
+PASSING_ROWS = frozenset({"UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "TOO_MANY_APEX_REQUESTS"})
+ROWS_MAX = 200  # sObject Collections: up to 200 records a call
+
+
+class SalesforceConfig(BaseModel, frozen=True, extra="forbid"):
+    """What an operator fills in. Secrets `client_id`, `client_secret`: a connected app's."""
+
+    api_version: str = Field(default="v59.0", pattern=r"^v\d+\.0$")
+    external_id_field: str = Field(
+        default="Syncline_Id__c",
+        description="Custom text field, external id and unique, on each object that is written.",
+    )
+
+
+class _Result(msgspec.Struct):
+    success: bool
+    id: str | None = None
+    created: bool = False
+    errors: list[dict[str, Any]] = []
+
+
+class Salesforce:
+    """One organisation, through one connected app (OAuth client credentials)."""
+
+    spec: ClassVar[Spec] = Spec(
+        platform="salesforce",
+        config=SalesforceConfig,
+        secrets=("client_id", "client_secret"),
+        base_url="",  # each organisation has its own
+        objects={
+            name: ObjectSpec(
+                kind="state",
+                repeat="safe",
+                batch_rows_max=ROWS_MAX,
+                write_quota="api",
+                read_quota="api",
+                key_field="Syncline_Id__c",
+            )
+            for name in ("Lead", "Contact")
+        },
+        fetchable=frozenset({"Lead", "Contact"}),
+    )
+
+    def __init__(
+        self, config: SalesforceConfig, secrets: Mapping[str, SecretStr], http: Http
+    ) -> None:
+        self.config, self.http, self._secrets = config, http, secrets
+        self._token: SecretStr | None = None
+
+    async def fetch_records(self, request: Fetch) -> Page:
+        """SOQL. Changes come in the order of SystemModstamp and id, which is the cursor."""
+        match request:
+            case Changes(object_type=kind, cursor=cursor, fields=fields):
+                return await self._changes(kind, cursor, fields)
+            case ByIds(object_type=kind, ids=ids, fields=fields):
+                return await self._query(kind, fields, f"Id IN ({_list(ids)})")
+            case ByKeys(object_type=kind, field=field, values=values, fields=fields):
+                page = await self._query(kind, (field, *fields), f"{field} IN ({_list(values)})")
+                asked = {v.lower(): v for v in values}  # SOQL compares text without case
+                return Page([_keyed(r, field, asked) for r in page.records], page.cursor, page.last)
+            case FieldsOf(object_type=kind):
+                body = await self._call("GET", f"/sobjects/{kind}/describe")
+                fields = msgspec.json.decode(body)["fields"]
+                return Page(
+                    [Found(f["name"], (raw := msgspec.json.encode(f)), raw) for f in fields]
+                )
+
+    async def _changes(self, kind: str, cursor: str, fields: tuple[str, ...]) -> Page:
+        where = ""
+        if cursor:
+            stamp, last_id = cursor.split("|")
+            where = f"SystemModstamp > {stamp} OR (SystemModstamp = {stamp} AND Id > '{_escape(last_id)}')"  # noqa: E501
+        page = await self._query(kind, fields, where, "ORDER BY SystemModstamp, Id LIMIT 2000")
+        if not page.records:
+            return Page([], cursor, True)
+        newest = msgspec.json.decode(page.records[-1].values)
+        after = f"{newest['SystemModstamp']}|{page.records[-1].object_id}"
+        return Page(page.records, after, len(page.records) < 2000)
+
+    async def _query(
+        self, kind: str, fields: Sequence[str], where: str = "", tail: str = ""
+    ) -> Page:
+        names = dict.fromkeys(("Id", "SystemModstamp", *fields))
+        soql = f"SELECT {', '.join(names)} FROM {kind}"  # noqa: S608 - names come from definitions
+        soql += (f" WHERE {where}" if where else "") + (f" {tail}" if tail else "")
+        records: list[Found] = []
+        answer = msgspec.json.decode(await self._call("GET", "/query", params={"q": soql}))
+        while True:
+            for record in answer["records"]:
+                record.pop("attributes", None)
+                raw = msgspec.json.encode(record)
+                stamp = _milliseconds(record.get("SystemModstamp"))
+                records.append(Found(record["Id"], raw, raw, stamp))
+            if answer["done"]:
+                return Page(records)
+            answer = msgspec.json.decode(await self._call("GET", answer["nextRecordsUrl"]))
+
+    def map_fields(self, object_type: str, row: Row) -> dict[str, Any]:
+        """Null clears a field; numbers and booleans stay what they are."""
+        return dict(row.fields)
+
+    async def upload_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        """One Collections call: upsert by our external id, or update by record id."""
+        key, by_id = self.config.external_id_field, bool(rows[0].object_id)
+        records = [
+            {
+                "attributes": {"type": object_type},
+                **({"id": row.object_id} if by_id else {}),
+                **self.map_fields(object_type, row),
+                key: row.person,
+            }
+            for row in rows
+        ]
+        path = "/composite/sobjects" + ("" if by_id else f"/{object_type}/{key}")
+        body = {"allOrNone": False, "records": records}
+        try:
+            answer = await self._call("PATCH", path, body)
+        except PlatformError as error:
+            return [self.handle_error(error)] * len(rows)
+        results = msgspec.json.decode(answer, type=list[_Result])
+        verdicts = [self._verdict(row, result) for row, result in zip(rows, results, strict=False)]
+        return verdicts + [Retry("no verdict in the answer")] * (len(rows) - len(verdicts))
+
+    def _verdict(self, row: Row, result: _Result) -> Outcome:
+        """Results stand in the order of the rows."""
+        if result.success:
+            return Written(result.id or row.object_id)
+        error = result.errors[0] if result.errors else {}
+        code, words = str(error.get("statusCode", "UNKNOWN")), str(error.get("message", ""))
+        fields = error.get("fields") or [""]
+        ours = code == "DUPLICATE_VALUE" and self.config.external_id_field in words
+        if code in PASSING_ROWS or ours or "Too many SOQL queries" in words:
+            return Retry(f"{code}: {words}")
+        return Parked(code, words, fields[0])
+
+    def handle_error(self, error: PlatformError) -> Outcome:
+        """Errors are a list `[{errorCode, message}]`, at login an object `{error, …}`."""
+        first = error.body[0] if isinstance(error.body, list) and error.body else error.body
+        body: dict[str, Any] = first if isinstance(first, dict) else {}
+        code = str(body.get("errorCode") or body.get("error") or error.status)
+        words = str(body.get("message") or body.get("error_description") or "")
+        match error.status:
+            case 403 if code == "REQUEST_LIMIT_EXCEEDED":
+                concurrent = "Concurrent" in words  # told apart by the message only
+                return Throttled(5.0 if concurrent else None, "long" if concurrent else "day")
+            case 401:
+                self._token = None
+                return Retry(code) if code == "INVALID_SESSION_ID" else Halted(f"{code}: {words}")
+            case 403:
+                return Halted(f"{code}: {words}")
+            case 400 if code in {"invalid_grant", "invalid_client", "invalid_client_id"}:
+                return Halted(f"{code}: {words}")
+            case 413:
+                return TooLarge(words)
+            case s if s == 0 or s >= 500:
+                return Retry(f"{error} {code}")
+            case _:
+                return Parked(code, words)
+
+    async def _call(
+        self, method: str, path: str, json: Any = None, params: Mapping[str, str] | None = None
+    ) -> bytes:
+        """With a fresh token where ours has expired: once, then the error stands."""
+        if not path.startswith("/services/"):
+            path = f"/services/data/{self.config.api_version}{path}"
+        for last in (False, True):
+            token = self._token or await self._login()
+            headers = {"authorization": f"Bearer {token.get_secret_value()}"}
+            try:
+                return (
+                    await self.http.request(method, path, json=json, params=params, headers=headers)
+                ).body
+            except PlatformError as error:
+                if last or error.status != 401:
+                    raise
+                if self._token is token:  # nobody else has renewed it meanwhile
+                    self._token = None
+        raise AssertionError("unreachable")
+
+    async def _login(self) -> SecretStr:
+        form = {
+            "grant_type": "client_credentials",
+            **{name: secret.get_secret_value() for name, secret in self._secrets.items()},
+        }
+        answer = await self.http.request("POST", "/services/oauth2/token", form=form)
+        self._token = SecretStr(answer.json()["access_token"])
+        return self._token
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _list(values: Sequence[str]) -> str:
+    return ", ".join(f"'{_escape(v)}'" for v in values)
+
+
+def _keyed(record: Found, field: str, asked: Mapping[str, str]) -> Found:
+    value = str(msgspec.json.decode(record.values).get(field) or "")
+    return Found(
+        record.object_id, record.values, record.payload, record.occurred_ms, record.archived,
+        asked.get(value.lower(), value),
+    )  # fmt: skip
+
+
+def _milliseconds(text: str | None) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0
