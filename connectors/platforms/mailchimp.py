@@ -70,15 +70,19 @@ class Mailchimp:
         self._list = f"/3.0/lists/{config.list_id}"
 
     async def fetch_records(self, request: Fetch) -> Page:
-        """Members, oldest change first. The cursor is the offset: a member that changes meanwhile
-        moves to the end and is seen again, none is passed over."""
+        """Members, oldest change first. The cursor is the last change seen and how many of that
+        very time: an offset over the whole would pass members over when others move to the end.
+        Members of the cursor's own second may come again; they are the same events."""
         match request:
             case Changes(cursor=cursor):
-                params = {"count": str(PAGE_RECORDS), "offset": cursor or "0"}
+                since, _, offset = cursor.partition("|")
+                params = {"count": str(PAGE_RECORDS), "offset": offset or "0"}
                 params |= {"sort_field": "last_changed", "sort_dir": "ASC"}
+                params |= {"since_last_changed": since} if since else {}
                 members = msgspec.json.decode(await self._call("GET", "/members", params=params))
                 records = [_found(m) for m in members["members"]]
-                after = str(int(cursor or 0) + len(records))
+                newest = members["members"][-1]["last_changed"] if records else since
+                after = f"{newest}|{int(offset or 0) + len(records) if newest == since else 0}"
                 return Page(records, after, len(records) < PAGE_RECORDS)
             case ByIds(ids=ids) | ByKeys(values=ids):
                 # One address a call: Mailchimp has no read by many, and needs no matching.
