@@ -1,0 +1,171 @@
+"""Read a compacted topic whole, then follow it: definitions, handover, parked.
+
+One small reader for everybody, so that "read to the end" is right in one place: the end is the high
+watermark asked before reading, reached by position, because markers and aborted records leave gaps.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka import Message as Record
+
+from schemas import topics
+from schemas.codec import Codec, Undecodable
+from schemas.definitions import Connection, Definition, Sync
+
+__all__ = ["Definitions", "Follower"]
+
+
+class Follower:
+    """Records of a topic from its beginning, committed ones only. Not thread-safe.
+
+    `config` is a librdkafka client configuration (`bootstrap.servers`, TLS, SASL). Never joins a
+    group. Raises KafkaException where Kafka is away for longer than `timeout_s`.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        partitions: list[int] | None = None,
+        *,
+        timeout_s: float = 15.0,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._consumer = Consumer(
+            {
+                **config,
+                "group.id": "syncline-follow",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "queued.max.messages.kbytes": 16384,
+            }
+        )
+        if partitions is None:
+            listed = self._consumer.list_topics(topic, timeout=timeout_s).topics[topic]
+            if listed.error is not None:
+                self._consumer.close()
+                raise KafkaException(listed.error)
+            partitions = sorted(listed.partitions)
+        self._reached: dict[int, int] = {}
+        self._parts = [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions]
+        self._consumer.assign(self._parts)
+
+    def read_to_end(self) -> Iterator[Record]:
+        """All records up to the end as it is when this is called.
+
+        Raises TimeoutError after `timeout_s` of silence.
+        """
+        left = {
+            part.partition: end
+            for part in self._parts
+            if (end := self._end(part)) > self._reached.get(part.partition, 0)
+        }
+        deadline = time.monotonic() + self._timeout_s
+        while left:
+            for record in self._consumer.consume(1000, 0.1):
+                deadline = time.monotonic() + self._timeout_s
+                if self._is_record(record):
+                    yield record
+            left = {p: end for p, end in left.items() if self._reached.get(p, 0) < end}
+            if left and time.monotonic() > deadline:
+                raise TimeoutError(f"{self._parts[0].topic}: no progress for {self._timeout_s:g} s")
+
+    def poll(self, timeout_s: float = 0.0) -> list[Record]:
+        """What is new, at most 1,000 records."""
+        return [r for r in self._consumer.consume(1000, timeout_s) if self._is_record(r)]
+
+    def _end(self, part: TopicPartition) -> int:
+        """Last stable offset; 0 where nothing is kept."""
+        low, high = self._consumer.get_watermark_offsets(part, timeout=self._timeout_s)
+        return high if high > low else 0
+
+    def _is_record(self, record: Record) -> bool:
+        """Notes how far its partition is read. An end-of-partition event also stands past markers
+        and aborted records, which are never handed out."""
+        error, partition, offset = record.error(), record.partition(), record.offset()
+        if error is None:
+            self._reached[partition or 0] = (offset or 0) + 1
+            return True
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            self._reached[partition or 0] = max(self._reached.get(partition or 0, 0), offset or 0)
+        elif not error.retriable():
+            raise KafkaException(error)
+        return False
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class Definitions:
+    """The `definitions` topic as it stands: active documents, and every version ever applied.
+
+    `refresh` takes in what is new and says whether anything changed.
+    """
+
+    def __init__(self, config: Mapping[str, Any], codec: Codec) -> None:
+        """Reads the topic whole. Raises KafkaException or TimeoutError where Kafka is away."""
+        self._codec = codec
+        self._follower = Follower(config, topics.DEFINITIONS)
+        self._versions: dict[tuple[str, str, int], Definition] = {}
+        self._active: dict[tuple[str, str], int] = {}
+        for record in self._follower.read_to_end():
+            self._take(record)
+
+    def refresh(self, timeout_s: float = 0.0) -> bool:
+        changed = False
+        for record in self._follower.poll(timeout_s):
+            changed |= self._take(record)
+        return changed
+
+    def _take(self, record: Record) -> bool:
+        """A definition that cannot be decoded is passed over: `apply` writes no such thing."""
+        try:
+            definition = self._codec.decode_as(Definition, record.value())
+        except Undecodable:
+            return False
+        if definition.document:
+            self._versions[definition.kind, definition.name, definition.version] = definition
+        else:
+            self._active[definition.kind, definition.name] = definition.version
+        return True
+
+    def active(self, kind: str) -> dict[str, Definition]:
+        """Name to the active version of every definition of a kind."""
+        return {
+            name: self._versions[kind, name, version]
+            for (k, name), version in self._active.items()
+            if k == kind and version and (kind, name, version) in self._versions
+        }
+
+    def version(self, kind: str, name: str, version: int) -> Definition | None:
+        return self._versions.get((kind, name, version))
+
+    def all(self) -> list[Definition]:
+        return list(self._versions.values())
+
+    def connections(self) -> dict[str, Connection]:
+        return {
+            name: Connection.model_validate(msgspec.json.decode(d.document))
+            for name, d in self.active("connection").items()
+        }
+
+    def syncs(self) -> dict[str, Sync]:
+        return {
+            name: Sync.model_validate(msgspec.json.decode(d.document))
+            for name, d in self.active("sync").items()
+        }
+
+    def close(self) -> None:
+        self._follower.close()
