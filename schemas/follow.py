@@ -98,7 +98,7 @@ class Follower:
         if error is None:
             self._reached[partition or 0] = (offset or 0) + 1
             return True
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+        if error.code() == KafkaError._PARTITION_EOF:
             self._reached[partition or 0] = max(self._reached.get(partition or 0, 0), offset or 0)
         elif not error.retriable():
             raise KafkaException(error)
