@@ -7,7 +7,16 @@ choice of parts can be mistaken for another choice.
 import hashlib
 from collections.abc import Iterable
 
-__all__ = ["derive", "event_id", "fetched_event_id", "object_key", "person_key", "row_id"]
+__all__ = [
+    "derive",
+    "event_id",
+    "fetched_event_id",
+    "object_key",
+    "person_key",
+    "row_id",
+    "run_id",
+    "sync_of",
+]
 
 
 def derive(*parts: str | bytes) -> str:
@@ -42,6 +51,17 @@ def object_key(connection: str, object_type: str, object_id: str) -> str:
 def person_key(object_key: str) -> str:
     """Of the person first seen as this object. Never made from an address: addresses change."""
     return derive("person", object_key)
+
+
+def run_id(sync: str, stamp: str) -> str:
+    """Of a bulk run: the sync and when it was asked for, `leads-20261125T190000123`."""
+    assert "-" not in stamp
+    return f"{sync}-{stamp}"
+
+
+def sync_of(run: str) -> str:
+    """The sync whose run it is."""
+    return run.rpartition("-")[0]
 
 
 def row_id(event_id: str, sync: str) -> str:
