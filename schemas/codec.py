@@ -26,6 +26,7 @@ from schemas import (
     journal,
     outcomes,
     parked,
+    runs,
 )
 from schemas.base import Message
 
@@ -44,6 +45,7 @@ MESSAGES: tuple[type[Message], ...] = (
     control.Act, control.Tick,
     handover.Lease, handover.Intent, handover.Learned,
     definitions.Definition,
+    runs.RunView,
 )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ class JournalKind(StrEnum):
     act = "act"
     account_state = "account_state"
     parked = "parked"
+    confirmed = "confirmed"
 
 
 class RowNote(Message):
@@ -53,12 +54,20 @@ class RowNote(Message):
     person: str = ""
     record_no: int = -1
     standing: Standing = Standing.in_transit
+    was: str = Field(
+        default="",
+        description="In `decided` entries: the standing before; empty: the record's first. Counters "
+        "that subtract `was` and add `standing` close the balance from the journal alone.",
+    )
     code: str = Field(
         default="", description="Reason in one word: ours, or the platform's own code."
     )
     field: str = ""
     reason: str = Field(default="", description="Reason in words, without personal values.")
     by: str = Field(default="", description="Superseded by this row; discarded by this person.")
+    request_id: str = Field(default="", description="Request that carried it, where one did.")
+    position: int = Field(default=-1, description="Position in that request, from 0.")
+    attempts: int = Field(default=0, description="How often it was refused.")
 
 
 class JournalEntry(Message):
@@ -84,6 +93,9 @@ class JournalEntry(Message):
     pages: int = 0
     records: int = 0
     last: bool = False
+    total: int = Field(default=-1, description="Records that the source holds, where it says so.")
+    # confirmed
+    partition: int = Field(default=-1, description="Partition of persons that has done the act.")
     # settled
     request_id: str = ""
     request: str = Field(default="", description="Method and endpoint, without secrets.")

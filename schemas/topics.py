@@ -17,6 +17,7 @@ from schemas import (
     journal,
     outcomes,
     parked,
+    runs,
 )
 from schemas.base import Message
 
@@ -69,6 +70,7 @@ DEFINITIONS = "definitions"
 HANDOVER = "handover"
 TICKS = "ticks"
 QUARANTINE = "quarantine"
+RUNS = "runs"
 
 
 def _of(platform: str) -> tuple[Topic, ...]:
@@ -97,6 +99,8 @@ TOPICS: tuple[Topic, ...] = (
           "streams.addresses, streams.shape", "streams.admit", "Whose it is."),
     Topic(JOURNAL, "run, or sync", (journal.JournalEntry,), 365 * DAY_S, "all",
           "streams.runs, audit, console, auditors", "Everything that was decided and done."),
+    Topic(RUNS, "run", (runs.RunView,), None, "streams.runs", "console, command line",
+          "What each bulk run looks like right now."),
     Topic(PARKED, "sync:person, row id or event id", (parked.ParkedRecord,), None,
           "webhook_gateway, streams", "console, command line",
           "What waits for a person's decision."),
