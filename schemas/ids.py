@@ -67,17 +67,3 @@ def sync_of(run: str) -> str:
 def row_id(event_id: str, sync: str) -> str:
     """Of what one event owes the destination of one sync. Compared and deduplicated by this."""
     return derive("row", event_id, sync)
-
-
-def run_id(sync: str, started_ms: int) -> str:
-    """Of a bulk run: tells its sync, sorts by time. Starting again in the same ms is the same run.
-
-    >>> run_id("leads", 1_700_000_000_000)
-    'leads.018bcfe56800'
-    """
-    return f"{sync}.{started_ms:012x}"
-
-
-def sync_of_run(run: str) -> str:
-    """The sync whose run it is."""
-    return run.rpartition(".")[0]

@@ -56,8 +56,8 @@ class RowNote(Message):
     standing: Standing = Standing.in_transit
     was: str = Field(
         default="",
-        description="In `decided` entries: the standing before; empty: the record's first. Counters "
-        "that subtract `was` and add `standing` close the balance from the journal alone.",
+        description="In `decided` entries: the standing before; empty: the record's first. "
+        "Counters that subtract `was` and add `standing` close the balance.",
     )
     code: str = Field(
         default="", description="Reason in one word: ours, or the platform's own code."
