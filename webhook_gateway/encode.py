@@ -1,0 +1,132 @@
+"""An event to the bytes of its message: the same as `Codec.encode`, six times as fast.
+
+Avro is field after field, a string or bytes being its length and itself, so a message is joined
+from pieces: what all events of a kind share is encoded once, the payload is passed on untouched.
+A property test holds this file to the codec, byte for byte.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from schemas.codec import Codec
+from schemas.events import EventKind, Origin, PlatformEvent
+from webhook_gateway.senders.base import Event
+
+__all__ = ["EventEncoder", "Headers"]
+
+Headers = list[tuple[str, str | bytes | None]]
+
+KIND = {kind: n for n, kind in enumerate(EventKind)}
+ORIGIN = {origin: n for n, origin in enumerate(Origin)}
+
+
+def _long(number: int) -> bytes:
+    """Zigzag, then seven bits a byte, the lowest first."""
+    n = (number << 1) ^ (number >> 63)
+    out = bytearray()
+    while n > 0x7F:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+_lengths = [_long(n) for n in range(1024)]
+
+
+def _bytes(data: bytes) -> bytes:
+    length = len(data)
+    return (_lengths[length] if length < 1024 else _long(length)) + data
+
+
+@lru_cache(maxsize=4096)  # names of types, kinds and fields: few, but the sender chooses them
+def _text(text: str) -> bytes:
+    return _bytes(text.encode())
+
+
+@lru_cache(maxsize=256)
+def _kind(kind: EventKind, origin: Origin) -> bytes:
+    return _long(KIND[kind]) + _long(ORIGIN[origin])
+
+
+def _array(texts: Sequence[str]) -> bytes:
+    """One block of all, then an empty one."""
+    if not texts:
+        return b"\0"
+    return _long(len(texts)) + b"".join(_bytes(t.encode()) for t in texts) + b"\0"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _rfc3339(ms: int) -> str:
+    return f"{_second(ms // 1000)}.{ms % 1000:03}Z"
+
+
+class EventEncoder:
+    """Of one connection. Gives ids, keys, values and headers; keeps nothing of an event."""
+
+    def __init__(self, codec: Codec, connection: str, platform: str) -> None:
+        blank = PlatformEvent(
+            event_id="", connection="", platform="", object_type="", object_id="",
+            occurred_ms=0, received_ms=0, values=b"", payload=b"",
+        )  # fmt: skip
+        self._wire_head = codec.encode(blank)[:5] + _long(32)  # an event id has 32 characters
+        self._whose = _text(connection) + _text(platform)
+        self._id_head = _derived(b"event", connection.encode())
+        self._key_head = connection + ":"
+        self._type_head = f"syncline.{platform}."
+        self._source = f"/connections/{connection}"
+
+    def event_id(self, event: Event) -> str:
+        """Equal to `schemas.ids.event_id(connection, event.identity, event.content)`."""
+        parts = _derived(*[part.encode() for part in event.identity], event.content)
+        return hashlib.blake2b(self._id_head + parts, digest_size=16).hexdigest()
+
+    def object_key(self, object_type: str, object_id: str) -> str:
+        return f"{self._key_head}{object_type}:{object_id}"
+
+    def value(self, event: Event, event_id: str, received_ms: int, trace: str) -> bytes:
+        """The message of `events.<platform>`."""
+        return b"".join(
+            (
+                self._wire_head,
+                event_id.encode(),
+                self._whose,
+                _text(event.object_type),
+                _bytes(event.object_id.encode()),
+                _kind(event.kind, Origin.webhook),
+                b"\0\1",  # no run, record_no -1
+                _long(event.occurred_ms),
+                b"\1" if event.time_certain else b"\0",
+                _long(received_ms),
+                _text(event.platform_kind),
+                _array(event.changed),
+                b"\1" if event.thin else b"\0",
+                _array([self.object_key(*other) for other in event.related]),
+                _bytes(trace.encode()),
+                _bytes(event.values),
+                _bytes(event.payload),
+            )
+        )
+
+    def headers(self, event: Event, event_id: str, trace: str) -> Headers:
+        """CloudEvents 1.0, binary mode of the Kafka binding, and the trace."""
+        return [
+            ("ce_specversion", "1.0"),
+            ("ce_id", event_id),
+            ("ce_type", self._type_head + event.platform_kind),
+            ("ce_source", self._source),
+            ("ce_time", _rfc3339(event.occurred_ms)),
+            ("content-type", "application/avro"),
+            ("traceparent", trace),
+        ]
+
+
+def _derived(*parts: bytes) -> bytes:
+    """The length-prefixed form that schemas.ids hashes."""
+    return b"".join([b"%d:%b" % (len(part), part) for part in parts])

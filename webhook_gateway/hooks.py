@@ -1,0 +1,215 @@
+"""What is answered to whom: bounds, then proof, then Kafka, then 2xx. Never the other way round."""
+
+import asyncio
+import os
+import re
+import time
+from dataclasses import dataclass, field
+
+from aiohttp.client_exceptions import ClientError
+from aiohttp.web import BaseRequest, RequestPayloadError
+
+from webhook_gateway import intake
+from webhook_gateway.config import Bounds
+from webhook_gateway.edge import Answer, Edge, answer
+from webhook_gateway.publisher import Publisher, Unconfirmed
+from webhook_gateway.routes import Route, Routes
+from webhook_gateway.senders.base import Refused, Request
+
+__all__ = ["Hooks"]
+
+PATH = "/hooks/"
+READ_S_MAX = 10.0
+CONFIRM_S_MAX = 10.0
+ANSWER_MARGIN_S = 0.8
+"""We say 503 so long before the sender would give up."""
+RETRY_AFTER_S = 2
+TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(slots=True)
+class Hooks:
+    """The handler of the public port. `routes` and `publisher` come when Kafka has been read."""
+
+    bounds: Bounds
+    public_url: str = ""
+    routes: Routes | None = None
+    publisher: Publisher | None = None
+    edge: Edge | None = None
+    bytes_in_hand: int = field(default=0, init=False)
+
+    def not_ready(self) -> str:
+        """Why no webhook can be taken now; empty where they can."""
+        if self.edge is not None and self.edge.draining:
+            return "stopping"
+        if self.routes is None or self.publisher is None:
+            return "starting"
+        return self.publisher.refuses
+
+    async def handle(self, request: BaseRequest) -> Answer:
+        """GET and HEAD of a hook are senders' checks of the address: 200, whoever asks."""
+        target, method = request.raw_path, request.method
+        path = target.partition("?")[0]
+        if path.startswith(PATH) and method == "POST":
+            return await self._hook(request, path[len(PATH) :], target)
+        if method not in ("GET", "HEAD"):
+            status, body = (405, b"") if path.startswith(PATH) else (404, b"")
+        elif path.startswith(PATH):
+            status, body = 200, b""
+        elif path == "/healthz":
+            status, body = 200, b"alive\n"
+        elif path == "/readyz":
+            reason = self.not_ready()
+            status, body = (503, f"{reason}\n".encode()) if reason else (200, b"ready\n")
+        else:
+            status, body = 404, b""
+        return self._answer(request, status, body)
+
+    async def _hook(self, request: BaseRequest, name: str, target: str) -> Answer:
+        if self.routes is None or self.publisher is None:
+            return self._later(request)
+        route = self.routes.table.get(name)
+        if route is None:
+            return self._answer(request, 401)  # as a wrong signature: who is here is not told
+        stats = route.stats
+        held = [0]
+        stats.in_hand += 1
+        try:
+            return await self._take(request, route, self.publisher, target, held)
+        except Refused as refused:
+            stats.refuse(refused.status, refused.reason)
+            if refused.status == 503:
+                return self._later(request)
+            return self._answer(request, refused.status)
+        finally:
+            stats.in_hand -= 1
+            stats.bytes_in_hand -= held[0]
+            self.bytes_in_hand -= held[0]
+
+    async def _take(
+        self,
+        request: BaseRequest,
+        route: Route,
+        publisher: Publisher,
+        target: str,
+        held: list[int],
+    ) -> Answer:
+        """Raises Refused. `held`: body bytes that count against the bounds, for the caller."""
+        began_s = time.monotonic()
+        spec = route.sender.spec
+        if reason := publisher.refuses:
+            raise Refused(503, reason)
+        if route.stats.in_hand > self.bounds.requests_max:
+            raise Refused(503, "too many requests in hand")
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise Refused(415, "content encoding")
+        body = await self._body(request, route, held)
+        received_ms = time.time_ns() // 1_000_000
+        asked = Request(
+            target=target,
+            url=self.public_url + target,
+            headers=request.headers,
+            body=body,
+            received_ms=received_ms,
+        )
+        try:
+            route.sender.verify(asked)
+        except Refused as refused:
+            self._quarantine(route, publisher, asked, refused.reason)
+            raise
+        trace = _trace(request.headers.get("traceparent"))
+        parts = route.sender.parse(body, received_ms)
+        records, parked = intake.records(
+            spec, route.connection.connection, route.encoder_of, route.codec, asked, parts, trace
+        )
+        read_s = time.monotonic()
+        wait_s = min(spec.answer_within_s - ANSWER_MARGIN_S, CONFIRM_S_MAX) - (read_s - began_s)
+        try:
+            await publisher.publish(records, wait_s)
+        except Unconfirmed as error:
+            raise Refused(503, str(error)) from None
+        route.stats.confirmed(len(body), len(parts) - parked, parked, time.monotonic() - read_s)
+        return self._answer(request, 200, spec.answer, spec.answer_type)
+
+    async def _body(self, request: BaseRequest, route: Route, held: list[int]) -> bytes:
+        """The whole body, bounded before it is read: in size, in time, and in sum."""
+        spec = route.sender.spec
+        length = request.content_length
+        self._hold(route, held, length or 0)
+        content = request.content
+        try:
+            if content.is_eof():
+                body = content.read_nowait()
+                if length is None:
+                    self._hold(route, held, len(body))
+                return body
+            if request.transport and request.headers.get("Expect", "").lower() == "100-continue":
+                request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            body = bytearray()
+            async with asyncio.timeout(min(spec.answer_within_s, READ_S_MAX)):
+                while chunk := await content.readany():
+                    body += chunk
+                    if length is None:
+                        self._hold(route, held, len(chunk))
+            return bytes(body)
+        except TimeoutError:
+            raise Refused(408, "body slow") from None
+        except (ClientError, ConnectionError, RequestPayloadError):
+            raise Refused(400, "body broken off") from None
+
+    def _hold(self, route: Route, held: list[int], count: int) -> None:
+        """Count `count` more bytes. Raises Refused where that is over a bound."""
+        if held[0] + count > route.sender.spec.body_bytes_max:
+            raise Refused(413, "body too large")
+        bound = self.bounds.bytes_max
+        if (
+            self.bytes_in_hand + count > bound
+            or route.stats.bytes_in_hand + count > bound // 2  # one never has it all
+        ):
+            raise Refused(503, "too many bytes in hand")
+        held[0] += count
+        route.stats.bytes_in_hand += count
+        self.bytes_in_hand += count
+
+    def _quarantine(self, route: Route, publisher: Publisher, asked: Request, reason: str) -> None:
+        """A bucket of bytes per connection: a flood of forgeries fills no disk."""
+        if not route.stats.spend_quarantine(
+            len(asked.body) + 1024,
+            time.monotonic(),
+            self.bounds.quarantine_bytes_s,
+            self.bounds.quarantine_burst_bytes,
+        ):
+            return
+        connection = route.connection.connection
+        for record in intake.quarantined(route.sender.spec, connection, asked, reason):
+            publisher.offer(record)
+
+    def _answer(
+        self, request: BaseRequest, status: int, body: bytes = b"", content_type: str = "text/plain"
+    ) -> Answer:
+        return answer(
+            status,
+            body,
+            content_type,
+            keep_alive=self._keep(request),
+            head=request.method == "HEAD",
+        )
+
+    def _later(self, request: BaseRequest) -> Answer:
+        return answer(503, retry_after_s=RETRY_AFTER_S, keep_alive=self._keep(request))
+
+    def _keep(self, request: BaseRequest) -> bool:
+        """Not where the peer wants to go, we do, or part of the body was not read."""
+        return (
+            request.keep_alive
+            and request.content.is_eof()
+            and not (self.edge is not None and self.edge.draining)
+        )
+
+
+def _trace(given: str | None) -> str:
+    """The sender's own W3C traceparent where it has a good one, else a new one."""
+    if given is not None and TRACEPARENT.fullmatch(given):
+        return given
+    fresh = os.urandom(24).hex()
+    return f"00-{fresh[:32]}-{fresh[32:]}-01"

@@ -1,0 +1,244 @@
+"""The process: start, follow definitions, stop."""
+
+import asyncio
+import contextlib
+import resource
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+import httpx
+import structlog
+import uvloop
+from aiohttp import web
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from schemas import topics
+from schemas.codec import Codec
+from schemas.definitions import Definition
+from schemas.follow import Definitions
+from schemas.secrets import resolve
+from webhook_gateway.config import GatewayConfig
+from webhook_gateway.edge import Edge
+from webhook_gateway.hooks import Hooks
+from webhook_gateway.publisher import Publisher
+from webhook_gateway.routes import Misconfigured, Routes
+from webhook_gateway.stats import exposition
+
+__all__ = ["run"]
+
+log = structlog.get_logger()
+
+AWAY = (KafkaException, TimeoutError, SchemaRegistryError, httpx.HTTPError, OSError)
+RETRY_S = 1.0
+REFRESH_S = 0.5
+
+
+class TopicsMissing(Exception):
+    """Kafka is there, our topics are not."""
+
+
+class NeverReady(Exception):
+    """Kafka, the registry or the topics stayed away for `start_s`."""
+
+
+def run(config: GatewayConfig) -> int:
+    """Serve until SIGTERM or SIGINT; -> exit code: 0 stopped, 1 Kafka or the registry never
+    came, 2 misconfigured. Raises OSError where a port is taken."""
+    return uvloop.run(_serve(config))
+
+
+async def _serve(config: GatewayConfig) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    _allow_open_files(config.bounds.peers_max)
+
+    hooks = Hooks(config.bounds)
+    hooks.edge = edge = Edge(hooks.handle, config.bounds)
+    listener = _listen(config.host, config.port)
+    port = listener.getsockname()[1]
+    hooks.public_url = (config.public_url or f"http://{config.host}:{port}").rstrip("/")
+    server = await loop.create_server(edge, sock=listener, backlog=1024)
+    admin = await _admin(hooks, config)
+    log.info("gateway listens", port=port, admin_port=admin.addresses[0][1])
+
+    follower = asyncio.create_task(_start(hooks, config))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({follower, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    code = 0
+    if follower.done():
+        match follower.exception():
+            case Misconfigured() as error:
+                log.error(str(error))
+                code = 2
+            case NeverReady() as error:
+                log.error(str(error))
+                code = 1
+            case None:
+                await stopping
+            case error:
+                raise error
+    follower.cancel()
+    server.close()
+    whole = await edge.drain(config.bounds.drain_s if code == 0 else 0)
+    if hooks.publisher is not None:
+        await hooks.publisher.close(1.0)
+    await admin.cleanup()
+    log.info("gateway stopped", drained=whole)
+    return code
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """SO_REUSEPORT: several gateways share a port, the kernel deals connections out to them."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.setblocking(False)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _allow_open_files(peers_max: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = peers_max + 256
+    if hard == resource.RLIM_INFINITY or hard >= wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    else:
+        log.warning("fewer open files than connections", allowed=hard, wanted=wanted)
+
+
+async def _start(hooks: Hooks, config: GatewayConfig) -> None:
+    """Ready the gateway, then hand definitions over to a thread that follows them.
+
+    Raises Misconfigured, or NeverReady.
+    """
+    loop = asyncio.get_running_loop()
+    publisher = Publisher(config.kafka, messages_max=config.bounds.queue_messages_max)
+    routes, definitions = await _patiently(lambda: _read(config), config.start_s)
+    active = definitions.active("connection").values()
+    if wrong := routes.load(active):
+        await publisher.close(0)
+        raise wrong[0]
+    hooks.routes, hooks.publisher = routes, publisher
+    log.info("gateway serves", connections=sorted(routes.table))
+
+    def reload(active: list[Definition]) -> None:
+        for error in routes.load(active):
+            log.error("kept as it was", error=str(error))
+        log.info("gateway serves", connections=sorted(routes.table))
+
+    def follow() -> None:
+        while True:
+            try:
+                changed = definitions.refresh(REFRESH_S)
+            except KafkaException as error:
+                log.warning("definitions cannot be followed", error=_name(error))
+                threading.Event().wait(RETRY_S)
+                continue
+            if changed:
+                with contextlib.suppress(RuntimeError):  # the loop has ended: so does the process
+                    loop.call_soon_threadsafe(
+                        reload, list(definitions.active("connection").values())
+                    )
+
+    threading.Thread(target=follow, name="definitions", daemon=True).start()
+
+
+def _read(config: GatewayConfig) -> tuple[Routes, Definitions]:
+    """Blocking. Raises one of AWAY, or TopicsMissing."""
+    present = AdminClient(dict(config.kafka)).list_topics(timeout=5).topics
+    if missing := sorted(_topics_written() - present.keys()):
+        raise TopicsMissing(
+            f"topics are missing: {', '.join(missing)}; `syncline topics` makes them"
+        )
+    codec = Codec.from_registry(config.registry_url)
+    return Routes(codec, resolve), Definitions(config.kafka, codec)
+
+
+def _topics_written() -> set[str]:
+    return {t.name for t in topics.TOPICS if "webhook_gateway" in t.writers} | {topics.DEFINITIONS}
+
+
+async def _patiently(
+    read: Callable[[], tuple[Routes, Definitions]], wait_s: float
+) -> tuple[Routes, Definitions]:
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + wait_s
+    said = ""
+    while True:
+        try:
+            return await loop.run_in_executor(None, read)
+        except (*AWAY, TopicsMissing) as error:
+            if (text := _name(error)) != said:
+                said = text
+                log.warning("not ready", why=text)
+            if loop.time() > deadline_s:
+                raise NeverReady(f"gave up after {wait_s:g} s: {text}") from None
+        await asyncio.sleep(RETRY_S)
+
+
+def _name(error: Exception) -> str:
+    if isinstance(error, KafkaException) and error.args:
+        kafka: KafkaError = error.args[0]
+        return f"Kafka: {kafka.str()}"
+    if isinstance(error, TopicsMissing):
+        return str(error)
+    return f"schema registry: {type(error).__name__}: {error}"
+
+
+async def _admin(hooks: Hooks, config: GatewayConfig) -> web.AppRunner:
+    """`/metrics`, `/connections`, `/healthz`, `/readyz`, on a port that is not for the world."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        table = hooks.routes.table if hooks.routes else {}
+        gauges = {
+            "ready": float(not hooks.not_ready()),
+            "bytes_in_hand": float(hooks.bytes_in_hand),
+            "queue_messages": float(hooks.publisher.queued if hooks.publisher else 0),
+            "peers": float(len(hooks.edge.connections) if hooks.edge else 0),
+        }
+        page = exposition({name: route.stats for name, route in table.items()}, gauges)
+        return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def connections(_: web.Request) -> web.Response:
+        table = hooks.routes.table if hooks.routes else {}
+        return web.json_response(
+            [
+                {
+                    "connection": name,
+                    "platform": route.connection.platform,
+                    "address": f"{hooks.public_url}/hooks/{name}",
+                    "secrets": len(route.secrets),
+                    "accepted": route.stats.accepted,
+                    "parked": route.stats.parked,
+                }
+                for name, route in sorted(table.items())
+            ]
+        )
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reason = hooks.not_ready()
+        return web.Response(status=503 if reason else 200, text=f"{reason or 'ready'}\n")
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/connections", connections)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, config.admin_host, config.admin_port).start()
+    return runner

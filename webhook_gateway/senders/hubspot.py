@@ -1,0 +1,264 @@
+"""HubSpot: webhooks of one app, for one portal or several.
+
+Body     a JSON array of up to 100 events, of mixed types and portals; page "Webhooks" (2025-01)
+Answer   any 2xx within 5 s; anything else is sent again, up to 10 times in 24 h
+Proof    v1, v2: hex SHA-256; v3: base64 HMAC-SHA256 over method, address, body and time; page
+         "Validating requests", and HubSpot's own client package (hubspot-api-nodejs 13.5)
+Repeats  differ in `attemptNumber` alone; `eventId` is not unique, so it never stands alone
+Traps    numbers may be strings; `objectId`, `subscriptionId` may be missing; the type may stand
+         under `eventType`; only the changed property is told, never the record; a sensitive value
+         reads REDACTED
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from pydantic import BaseModel, Field, SecretStr
+
+from schemas.events import EventKind
+from webhook_gateway.senders.base import (
+    Event,
+    Part,
+    Refused,
+    Request,
+    SenderSpec,
+    Unparseable,
+    matches,
+    source_time,
+)
+
+TIMESTAMP_WINDOW_MS = 300_000  # page "Validating requests": older than five minutes is refused
+EVENTS_MAX = 1_000  # documented are 100; room for a change of theirs, still a bound
+REDACTED = "REDACTED"  # stands for a sensitive property's value, page "Webhooks"
+
+# What v3 decodes before signing, and no more (signature.ts of the client package). Once: %253A
+# stays %253A, and %20 %26 %3D %25 %23 stay as they are.
+DECODED = {
+    "%3A": ":", "%2F": "/", "%3F": "?", "%40": "@", "%21": "!", "%24": "$",
+    "%27": "'", "%28": "(", "%29": ")", "%2A": "*", "%2C": ",", "%3B": ";",
+}  # fmt: skip
+DECODABLE = re.compile("|".join(DECODED), re.IGNORECASE)
+
+# Generic subscriptions (`object.*`) name the type by number; the same objects come by name too.
+OBJECT_TYPES = {
+    "0-1": "contact", "0-2": "company", "0-3": "deal", "0-5": "ticket", "0-7": "product",
+    "0-8": "line_item",
+}  # fmt: skip
+
+KINDS = {
+    "creation": EventKind.created,
+    "restore": EventKind.created,  # it is there again
+    "propertyChange": EventKind.updated,
+    "deletion": EventKind.deleted,
+    "privacyDeletion": EventKind.deleted,
+    "merge": EventKind.merged,
+    "associationChange": EventKind.associated,
+}  # newMessage and whatever comes later: other
+
+
+class HubSpotWebhooks(BaseModel, frozen=True, extra="forbid"):
+    """What an operator may say about HubSpot's webhooks. The secret is the app's client secret."""
+
+    signatures: frozenset[Literal["v1", "v2", "v3"]] = Field(
+        default=frozenset({"v1", "v2", "v3"}),
+        description="Which signatures are taken; v3 alone also bounds the age of a request.",
+    )
+    other_portals: Literal["park", "take"] = Field(
+        default="park",
+        description="Events of a portal that is no connection here: park them, or take them as if "
+        "they were of this connection's portal.",
+    )
+
+
+class Sender:
+    """One app's webhooks."""
+
+    spec: ClassVar[SenderSpec] = SenderSpec(
+        platform="hubspot",
+        options=HubSpotWebhooks,
+        body_bytes_max=8 * 1024 * 1024,  # 100 events of a value of 65,536 characters, rounded up
+        answer_within_s=5.0,  # page "Webhooks": for the whole batch
+        kept_headers=(
+            "content-type",
+            "user-agent",
+            "x-hubspot-signature",
+            "x-hubspot-signature-version",
+            "x-hubspot-signature-v3",
+            "x-hubspot-request-timestamp",
+        ),
+        query_is_signed=True,
+    )
+
+    def __init__(self, options: HubSpotWebhooks, secrets: Sequence[SecretStr]) -> None:
+        self.options = options
+        self._secrets = tuple(s.get_secret_value().encode() for s in secrets)
+
+    def verify(self, request: Request) -> None:
+        """The newest signature that is there decides; an older one beside it changes nothing."""
+        headers = request.headers
+        given = headers.get("x-hubspot-signature-v3")
+        if in_v3 := given is not None:
+            version = "v3"
+        elif (given := headers.get("x-hubspot-signature")) is not None:
+            version = headers.get("x-hubspot-signature-version", "v1")
+        else:
+            raise Refused(401, "no signature")
+        if version not in self.options.signatures or (version == "v3") is not in_v3:
+            raise Refused(401, "signature version not taken")
+        match version:
+            case "v3":
+                stamp = headers.get("x-hubspot-request-timestamp", "")
+                _within_window(stamp, request.received_ms)
+                expected = (_v3(secret, request, stamp) for secret in self._secrets)
+            case "v2":
+                expected = (_v2(secret, request) for secret in self._secrets)
+            case _:
+                expected = (_v1(secret, request) for secret in self._secrets)
+        if not matches(given, expected):
+            raise Refused(401, "signature wrong")
+
+    def parse(self, body: bytes, received_ms: int) -> list[Part]:
+        try:
+            raws = _split(body if body.lstrip()[:1] != b"{" else b"[" + body + b"]")
+        except (msgspec.DecodeError, RecursionError):
+            return [_whole(body)]
+        return [_part(n, bytes(raw), received_ms, self.options) for n, raw in enumerate(raws)]
+
+
+def _whole(body: bytes) -> Part:
+    return Unparseable(-1, body, "not a JSON array of at most 1,000 events")
+
+
+def _within_window(stamp: str, received_ms: int) -> None:
+    """Both ways: HubSpot's package refuses old ones only, a clock ahead would open it for ever."""
+    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 16):
+        raise Refused(401, "timestamp missing")
+    if abs(received_ms - int(stamp)) > TIMESTAMP_WINDOW_MS:
+        raise Refused(401, "timestamp outside five minutes")
+
+
+def _v1(secret: bytes, request: Request) -> bytes:
+    return hashlib.sha256(secret + request.body).hexdigest().encode()
+
+
+def _v2(secret: bytes, request: Request) -> bytes:
+    head = f"{request.method}{request.url}".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(secret + head + request.body).hexdigest().encode()
+
+
+def _v3(secret: bytes, request: Request, stamp: str) -> bytes:
+    url = DECODABLE.sub(lambda m: DECODED[m[0].upper()], request.url)
+    head = f"{request.method}{url}".encode("utf-8", "surrogateescape")
+    mac = hmac.digest(secret, head + request.body + stamp.encode(), "sha256")
+    return base64.b64encode(mac)
+
+
+_split = msgspec.json.Decoder(
+    Annotated[list[msgspec.Raw], msgspec.Meta(max_length=EVENTS_MAX)]
+).decode
+_fields = msgspec.json.Decoder(dict[str, Any]).decode
+_canonical = msgspec.json.Encoder(order="sorted").encode
+_json = msgspec.json.Encoder().encode
+
+
+def _part(position: int, payload: bytes, received_ms: int, options: HubSpotWebhooks) -> Part:
+    """One element of the array -> an event, or why it is none."""
+    try:
+        fields = _fields(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return Unparseable(position, payload, "not a JSON object")
+    subscription = fields.get("subscriptionType") or fields.get("eventType")
+    if not isinstance(subscription, str):
+        return Unparseable(position, payload, "no subscriptionType")
+    word, _, verb = subscription.partition(".")
+    type_id = _text(fields, "objectTypeId") or _text(fields, "fromObjectTypeId")
+    object_type = _object_type(word, type_id)
+    object_id, related = _objects(verb, object_type, fields)
+    occurred_ms, certain = source_time(_number(fields.get("occurredAt")), received_ms)
+    changed, values = _change(fields) if verb == "propertyChange" else ((), b"{}")
+    account = _text(fields, "portalId")
+    fields.pop("attemptNumber", None)  # all that a repeat differs in
+    return Event(
+        identity=(
+            account,
+            subscription,
+            object_id,
+            _text(fields, "toObjectId"),
+            _text(fields, "propertyName"),
+            _text(fields, "occurredAt"),
+            _text(fields, "eventId"),
+        ),
+        content=_canonical(fields),
+        object_type=object_type,
+        object_id=object_id,
+        kind=KINDS.get(verb, EventKind.other),
+        platform_kind=subscription,
+        occurred_ms=occurred_ms,
+        time_certain=certain,
+        changed=changed,
+        related=related,
+        thin=True,
+        values=values,
+        payload=payload,
+        account=account if options.other_portals == "park" else "",
+    )
+
+
+def _object_type(word: str, type_id: str) -> str:
+    """`contact.creation` and `object.creation` of type 0-1 speak of the same contact."""
+    return OBJECT_TYPES.get(type_id, type_id) or word if word == "object" else word
+
+
+def _objects(
+    verb: str, object_type: str, fields: Mapping[str, Any]
+) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """-> (id of the object it is about, or empty; the others it speaks of)."""
+    match verb:
+        case "merge":  # the winner is a new object in some cases
+            merged = fields.get("mergedObjectIds")
+            named = [_text(fields, name) for name in ("newObjectId", "primaryObjectId", "objectId")]
+            ids = dict.fromkeys([*named, *_texts(merged if isinstance(merged, list) else ())])
+            winner, *others = [i for i in ids if i not in ("", "0")] or [""]
+            return winner, tuple((object_type, other) for other in others)
+        case "associationChange":
+            other = _text(fields, "toObjectId")
+            named = _text(fields, "associationType").lower().partition("_to_")[2]
+            far = named or _object_type("object", _text(fields, "toObjectTypeId"))
+            return _text(fields, "fromObjectId"), ((far, other),) if other else ()
+        case _:
+            return _text(fields, "objectId"), ()
+
+
+def _change(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes]:
+    """-> (names of what changed, the new values as JSON). A value that is kept from us is not told:
+    the field is then named as changed, without a value."""
+    name = fields.get("propertyName")
+    if not isinstance(name, str):
+        return (), b"{}"
+    if "propertyValue" not in fields or fields["propertyValue"] == REDACTED:
+        return (name,), b"{}"
+    return (name,), _json({name: fields["propertyValue"]})
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    return next(_texts((fields.get(name),)), "")
+
+
+def _texts(values: Sequence[Any]) -> Iterator[str]:
+    """Numbers and strings alike; what is neither is left out."""
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, int) and not isinstance(value, bool):
+            yield str(value)
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
