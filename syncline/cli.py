@@ -1,0 +1,86 @@
+"""The command line. Each command is a module in `syncline/commands/`, loaded when it is called.
+
+Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.
+"""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+import typer
+from confluent_kafka import KafkaException
+from pydantic import ValidationError
+
+from syncline.supervisor import die_with_parent
+
+__all__ = ["app", "main"]
+
+COMMANDS: dict[str, str] = {
+    "demo": "Run the main job on a real stack with simulated platforms, and report.",
+    "up": "Start the embedded stack, and with a configuration everything else.",
+    "doctor": "Check this machine, the settings and the cluster; say what to do.",
+    "topics": "List, create or describe the topics.",
+    "apply": "Make a configuration folder the active one; shows what changes first.",
+    "gateway": "Run the webhook gateway.",
+    "streams": "Run a streams worker.",
+    "connectors": "Run a connectors worker.",
+    "run": "Start, show, pause, resume or cancel bulk runs.",
+    "parked": "List, show, fix, release or discard records that are stuck.",
+    "balance": "Show that every record received has a fate.",
+    "who": "Find a person by an address: objects, syncs, last values.",
+    "explain": "Tell the story of one record from the topics.",
+    "quotas": "Show limits of each account and what is left.",
+    "map": "Check and try mapping documents.",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module when it is needed: `--help` stays quick, extras stay optional."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        try:
+            module = importlib.import_module(f"syncline.commands.{cmd_name}")
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package == "syncline":
+                raise
+            raise click.ClickException(
+                f"`syncline {cmd_name}` needs the package {package}: "
+                f"install syncline with the extra that brings it, see pyproject.toml"
+            ) from None
+        command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="syncline")
+def app() -> None:
+    """Syncline: an event backbone on Kafka for marketing integrations."""
+
+
+def main() -> Any:
+    """Entry point: what people can mend is one line on stderr, never a traceback."""
+    die_with_parent()
+    try:
+        return app()
+    except ValidationError as error:
+        for problem in error.errors():
+            where = ".".join(map(str, problem["loc"]))
+            print(f"settings: {where}: {problem['msg']}", file=sys.stderr)
+        sys.exit(2)
+    except KafkaException as error:
+        print(
+            f"Kafka: {error.args[0]}. Is it running? `syncline doctor` tells more.", file=sys.stderr
+        )
+        sys.exit(1)

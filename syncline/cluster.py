@@ -1,0 +1,89 @@
+"""Bring topics and schemas into a cluster; find the cluster that the settings mean."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from confluent_kafka import KafkaError, KafkaException
+
+from schemas.codec import Codec
+from schemas.topics import TOPICS, Topic
+from syncline.settings import Settings
+
+__all__ = ["create_topics", "located", "new_topic", "topic_config"]
+
+
+def located(settings: Settings) -> Settings:
+    """With addresses filled in: the environment's, else those of the stack that `syncline up`
+    runs on this data folder. Raises click.ClickException with what to do."""
+    if settings.bootstrap_servers and settings.registry_url:
+        return settings
+    state = settings.data / "stack" / "state.json"
+    if not state.exists():
+        raise click.ClickException(
+            "no cluster: start one with `syncline up`, or set KAFKA_BOOTSTRAP_SERVERS and "
+            "SCHEMA_REGISTRY_URL"
+        )
+    found = json.loads(state.read_text())
+    return settings.model_copy(
+        update={
+            "bootstrap_servers": settings.bootstrap_servers or found["bootstrap_servers"],
+            "registry_url": settings.registry_url or found["registry_url"],
+        }
+    )
+
+
+def topic_config(topic: Topic) -> dict[str, str]:
+    """Settings of a topic at the broker."""
+    if topic.kept_s is None:
+        # A day's grace, so that a reader that was away still sees what was replaced meanwhile.
+        return {"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000"}
+    return {"cleanup.policy": "delete", "retention.ms": str(topic.kept_s * 1000)}
+
+
+def new_topic(topic: Topic, settings: Settings) -> NewTopic:
+    count = settings.partitions if topic.partitions == "tables" else 1
+    return NewTopic(topic.name, count, settings.replication, config=topic_config(topic))
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Create what is missing and register all schemas; names of what was created.
+
+    A repeat changes nothing. Raises click.ClickException where a topic that feeds a table has
+    another number of partitions: that can never be changed.
+    """
+    admin = AdminClient(settings.kafka_config())
+    there = admin.list_topics(timeout=15).topics
+    for topic in TOPICS:
+        wanted = settings.partitions if topic.partitions == "tables" else 1
+        if topic.name in there and len(there[topic.name].partitions) != wanted:
+            raise click.ClickException(
+                f"topic {topic.name} has {len(there[topic.name].partitions)} partitions, not "
+                f"{wanted}: set SYNCLINE_PARTITIONS to what the cluster was made with"
+            )
+    missing = [new_topic(t, settings) for t in TOPICS if t.name not in there]
+    created: list[str] = []
+    for name, future in (admin.create_topics(missing) if missing else {}).items():
+        try:
+            future.result(30)
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    Codec.from_registry(settings.registry_url)
+    return created
+
+
+@contextmanager
+def connected() -> Iterator[tuple[Settings, Codec]]:
+    """Settings with a cluster, and its codec: what most commands begin with."""
+    settings = located(Settings())
+    yield settings, Codec.from_registry(settings.registry_url)
+
+
+def as_json(data: Any) -> str:
+    return json.dumps(data, indent=2, ensure_ascii=False, default=str)
