@@ -4,14 +4,16 @@ Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.
 """
 
 import importlib
+import importlib.metadata
 import sys
-from typing import Any
+from typing import Annotated, Any
 
-import click
 import typer
 from confluent_kafka import KafkaException
 from pydantic import ValidationError
+from typer.core import TyperGroup
 
+from syncline.errors import Failed
 from syncline.supervisor import die_with_parent
 
 __all__ = ["app", "main"]
@@ -35,13 +37,13 @@ COMMANDS: dict[str, str] = {
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(TyperGroup):
     """Imports a command's module when it is needed: `--help` stays quick, extras stay optional."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         try:
@@ -50,7 +52,7 @@ class _Lazy(click.Group):
             package = (error.name or "").partition(".")[0]
             if package == "syncline":
                 raise
-            raise click.ClickException(
+            raise Failed(
                 f"`syncline {cmd_name}` needs the package {package}: "
                 f"install syncline with the extra that brings it, see pyproject.toml"
             ) from None
@@ -58,15 +60,27 @@ class _Lazy(click.Group):
         command.name = cmd_name
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Without importing any command."""
+        print("Usage: syncline COMMAND [OPTIONS]\n\n  An event backbone on Kafka for marketing")
+        print("  integrations.  `syncline COMMAND --help` tells more.\n\nCommands:")
+        for name, about in COMMANDS.items():
+            print(f"  {name:11} {about}")
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="syncline")
-def app() -> None:
-    """Syncline: an event backbone on Kafka for marketing integrations."""
+app = typer.Typer(cls=_Lazy, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """An event backbone on Kafka for marketing integrations."""
+    if version:
+        print(importlib.metadata.version("syncline"))
+    elif ctx.invoked_subcommand is None:
+        print(ctx.get_help())
 
 
 def main() -> Any:
@@ -79,6 +93,9 @@ def main() -> Any:
             where = ".".join(map(str, problem["loc"]))
             print(f"settings: {where}: {problem['msg']}", file=sys.stderr)
         sys.exit(2)
+    except Failed as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
     except KafkaException as error:
         print(
             f"Kafka: {error.args[0]}. Is it running? `syncline doctor` tells more.", file=sys.stderr

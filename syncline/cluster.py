@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from confluent_kafka import KafkaError, KafkaException
 
 from schemas.codec import Codec
 from schemas.topics import TOPICS, Topic
+from syncline.errors import Failed
 from syncline.settings import Settings
 
 __all__ = ["create_topics", "located", "new_topic", "topic_config"]
@@ -19,12 +19,12 @@ __all__ = ["create_topics", "located", "new_topic", "topic_config"]
 
 def located(settings: Settings) -> Settings:
     """With addresses filled in: the environment's, else those of the stack that `syncline up`
-    runs on this data folder. Raises click.ClickException with what to do."""
+    runs on this data folder. Raises Failed with what to do."""
     if settings.bootstrap_servers and settings.registry_url:
         return settings
     state = settings.data / "stack" / "state.json"
     if not state.exists():
-        raise click.ClickException(
+        raise Failed(
             "no cluster: start one with `syncline up`, or set KAFKA_BOOTSTRAP_SERVERS and "
             "SCHEMA_REGISTRY_URL"
         )
@@ -53,7 +53,7 @@ def new_topic(topic: Topic, settings: Settings) -> NewTopic:
 def create_topics(settings: Settings) -> list[str]:
     """Create what is missing and register all schemas; names of what was created.
 
-    A repeat changes nothing. Raises click.ClickException where a topic that feeds a table has
+    A repeat changes nothing. Raises Failed where a topic that feeds a table has
     another number of partitions: that can never be changed.
     """
     admin = AdminClient(settings.kafka_config())
@@ -61,7 +61,7 @@ def create_topics(settings: Settings) -> list[str]:
     for topic in TOPICS:
         wanted = settings.partitions if topic.partitions == "tables" else 1
         if topic.name in there and len(there[topic.name].partitions) != wanted:
-            raise click.ClickException(
+            raise Failed(
                 f"topic {topic.name} has {len(there[topic.name].partitions)} partitions, not "
                 f"{wanted}: set SYNCLINE_PARTITIONS to what the cluster was made with"
             )
