@@ -1,0 +1,67 @@
+"""Read topics from their beginning, several at once, and follow them: the slow and simple way.
+
+An index over pointers comes with the audit work; until then every question reads the log.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from schemas import topics
+from schemas.base import Message
+from schemas.codec import Codec, Undecodable
+from schemas.follow import Follower
+from schemas.parked import ParkedRecord
+
+__all__ = ["Log", "parked_records"]
+
+MessageAt = tuple[str, int, int, bytes, Message | None]
+"""Topic, partition, offset, key, message (None: a tombstone)."""
+
+
+class Log:
+    """Some topics, read in turn. What cannot be decoded is counted and passed over."""
+
+    def __init__(self, config: Mapping[str, Any], codec: Codec, names: list[str]) -> None:
+        self._codec = codec
+        self._followers = {name: Follower(config, name) for name in names}
+        self.undecodable = 0
+
+    def read_to_end(self) -> Iterator[MessageAt]:
+        """Topic after topic, each up to its end as it is now; a repeat gives only what is new."""
+        for name, follower in self._followers.items():
+            for record in follower.read_to_end():
+                yield from self._decoded(name, record)
+
+    def poll(self, timeout_s: float = 0.0) -> list[MessageAt]:
+        """What is new on any of the topics."""
+        found: list[MessageAt] = []
+        for name, follower in self._followers.items():
+            for record in follower.poll(timeout_s / len(self._followers)):
+                found += self._decoded(name, record)
+        return found
+
+    def _decoded(self, name: str, record: Any) -> Iterator[MessageAt]:
+        key, value = record.key() or b"", record.value()
+        try:
+            message = None if value is None else self._codec.decode(value)
+        except Undecodable:
+            self.undecodable += 1
+            return
+        yield name, record.partition(), record.offset(), key, message
+
+    def close(self) -> None:
+        for follower in self._followers.values():
+            follower.close()
+
+
+def parked_records(config: Mapping[str, Any], codec: Codec) -> dict[str, ParkedRecord]:
+    """What is parked now, by its id."""
+    log = Log(config, codec, [topics.PARKED])
+    found: dict[str, ParkedRecord] = {}
+    for _, _, _, key, message in log.read_to_end():
+        name = key.decode()
+        found.pop(name, None)
+        if isinstance(message, ParkedRecord):
+            found[name] = message
+    log.close()
+    return found

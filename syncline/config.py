@@ -1,0 +1,155 @@
+"""A configuration folder: `connections/`, `syncs/`, `mappings/`, `fields/`, one YAML file each.
+
+Read and checked whole before anything is applied: every mistake is named with file and line.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from connectors.registry import CONNECTORS
+from mappings.document import MappingDocument, load
+from mappings.fields import FieldList
+from pydantic import BaseModel
+
+from schemas.definitions import Connection, Sync
+from schemas.secrets import SecretMissing, resolve
+from schemas.yamlfile import ConfigInvalid, Lines, read_yaml, validated
+
+__all__ = ["Configuration", "load_folder", "missing_secrets"]
+
+KINDS: dict[str, tuple[str, type[BaseModel], str]] = {
+    "connections": ("connection", Connection, "connection"),
+    "syncs": ("sync", Sync, "sync"),
+    "mappings": ("mapping", MappingDocument, "mapping"),
+    "fields": ("fields", FieldList, ""),
+}
+"""Folder to kind of definition, its model, and the key that names it."""
+
+
+@dataclass
+class Configuration:
+    """What a folder says, checked. `documents`: (kind, name) to plain data."""
+
+    connections: dict[str, Connection] = field(default_factory=dict)
+    syncs: dict[str, Sync] = field(default_factory=dict)
+    mappings: dict[str, MappingDocument] = field(default_factory=dict)
+    fields: dict[str, FieldList] = field(default_factory=dict)
+    lines: dict[tuple[str, str], Lines] = field(default_factory=dict)
+
+    def documents(self) -> Iterator[tuple[str, str, BaseModel]]:
+        """Kind, name and document, in an order in which nothing refers to what comes later."""
+        for kind, group in (
+            ("connection", self.connections),
+            ("fields", self.fields),
+            ("mapping", self.mappings),
+            ("sync", self.syncs),
+        ):
+            for name, document in group.items():
+                yield kind, name, document
+
+
+def load_folder(folder: Path) -> Configuration:
+    """Raises ConfigInvalid with every mistake found."""
+    if not folder.is_dir():
+        raise ConfigInvalid([f"{folder}: is no folder"])
+    found, problems = Configuration(), list[str]()
+    for name, (kind, model, key) in KINDS.items():
+        group: dict[str, Any] = getattr(found, name)
+        for path in sorted((folder / name).glob("*.y*ml")):
+            try:
+                data, lines = read_yaml(path)
+                document = validated(data, lines, model)
+            except ConfigInvalid as error:
+                problems += error.problems
+                continue
+            title = getattr(document, key) if key else path.stem.replace("_", ":", 1)
+            if title in group:
+                problems.append(lines.problem((key,), f"{title} is defined twice"))
+            group[title] = document
+            found.lines[kind, title] = lines
+    if not found.connections and not problems:
+        problems.append(f"{folder}: holds no connections/*.yaml")
+    if not problems:
+        problems += [*_check_connections(found), *_check_syncs(found)]
+    if not problems:
+        problems += _check_mappings(found)
+    if problems:
+        raise ConfigInvalid(problems)
+    return found
+
+
+def _check_connections(found: Configuration) -> Iterator[str]:
+    for name, connection in found.connections.items():
+        lines = found.lines["connection", name]
+        connector = CONNECTORS.get(connection.platform)
+        if connector is None:
+            known = ", ".join(sorted(CONNECTORS))
+            yield lines.problem(("platform",), f"unknown; known are {known}")
+            continue
+        spec = connector.spec
+        try:
+            validated(dict(connection.options), lines, spec.config)
+        except ConfigInvalid as error:
+            yield from error.problems
+        for secret in sorted(set(spec.secrets) - set(connection.secrets)):
+            yield lines.problem(
+                ("secrets",), f"{secret} is missing: {secret}: env:NAME or file:PATH"
+            )
+        if not (spec.base_url or connection.base_url):
+            yield lines.problem(
+                ("base_url",), f"is missing: {connection.platform} has no common one"
+            )
+
+
+def _check_syncs(found: Configuration) -> Iterator[str]:
+    for name, sync in found.syncs.items():
+        lines = found.lines["sync", name]
+        for end in ("source", "destination"):
+            connection = found.connections.get(getattr(sync, end))
+            if connection is None:
+                yield lines.problem((end,), f"there is no connection {getattr(sync, end)}")
+                continue
+            spec = CONNECTORS[connection.platform].spec
+            kind = getattr(sync, f"{end}_object")
+            if kind not in spec.objects:
+                known = ", ".join(sorted(spec.objects))
+                yield lines.problem((f"{end}_object",), f"{connection.platform} has {known}")
+            elif end == "destination" and not sync.match and _needs_match(spec.objects[kind]):
+                yield lines.problem(
+                    ("match",), "is missing: the field by which people already there are found"
+                )
+        if sync.mapping not in found.mappings:
+            yield lines.problem(("mapping",), f"there is no mapping {sync.mapping}")
+
+
+def _needs_match(spec: Any) -> bool:
+    return spec.kind == "state" and not spec.identity_field
+
+
+def _check_mappings(found: Configuration) -> Iterator[str]:
+    for name, document in found.mappings.items():
+        lines = found.lines["mapping", name]
+        try:
+            load(document)
+        except ConfigInvalid as error:
+            yield from error.problems
+        except Exception as error:
+            if type(error).__name__ != "MappingInvalid":
+                raise
+            yield from (lines.problem((), str(line)) for line in str(error).splitlines())
+
+
+def missing_secrets(connections: Mapping[str, Connection]) -> list[str]:
+    """References that lead nowhere in this process's environment, one line each."""
+    problems: list[str] = []
+    for name, connection in connections.items():
+        references = [*connection.secrets.values()]
+        references += [connection.webhook.secret] if connection.webhook else []
+        for reference in references:
+            try:
+                resolve(reference)
+            except SecretMissing as error:
+                problems.append(f"connection {name}: {error}")
+    return problems
