@@ -10,10 +10,13 @@ from webhook_gateway.senders.base import SenderType, UnknownPlatform
 
 __all__ = ["platforms", "sender_type"]
 
+SHARED = ("base", "elements")
+"""Files here that speak for no platform."""
+
 
 def platforms() -> tuple[str, ...]:
     """Every platform with a file here, in alphabetical order."""
-    return tuple(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+    return tuple(m.name for m in pkgutil.iter_modules(__path__) if m.name not in SHARED)
 
 
 def sender_type(platform: str) -> SenderType:
