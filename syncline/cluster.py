@@ -11,29 +11,50 @@ from confluent_kafka.cimpl import NewTopic
 
 from schemas.codec import Codec
 from schemas.topics import TOPICS, Topic
-from syncline.errors import Failed
+from syncline import stack
+from syncline.errors import Failed, Misused
+from syncline.progress import Teller
 from syncline.settings import Settings
 
-__all__ = ["create_topics", "located", "new_topic", "topic_config"]
+__all__ = ["create_topics", "located", "new_topic", "resolved", "topic_config"]
 
 
 def located(settings: Settings) -> Settings:
     """With addresses filled in: the environment's, else those of the stack that `syncline up`
-    runs on this data folder. Raises Failed with what to do."""
+    runs on this data folder. Raises Failed with what to do, Misused where one address is set."""
     if settings.bootstrap_servers and settings.registry_url:
         return settings
-    state = settings.data / "stack" / "state.json"
-    if not state.exists():
+    if settings.bootstrap_servers or settings.registry_url:
+        raise Misused("set both KAFKA_BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL, or neither")
+    found = stack.running(settings.data / "stack")
+    if found is None:
         raise Failed(
             "no cluster: start one with `syncline up`, or set KAFKA_BOOTSTRAP_SERVERS and "
             "SCHEMA_REGISTRY_URL"
         )
-    found = json.loads(state.read_text())
+    return _at(settings, found)
+
+
+@contextmanager
+def resolved(settings: Settings) -> Iterator[Settings]:
+    """Like `located`, but where there is no cluster an embedded one runs while in here, on the
+    data folder. For what should work with no preparation; raises StackFailed."""
+    given = settings.bootstrap_servers or settings.registry_url
+    if given or stack.running(settings.data / "stack"):
+        yield located(settings)
+    else:
+        with (
+            Teller() as teller,
+            stack.Stack.start(
+                settings.data / "stack", say=teller.say, progress=teller.progress
+            ) as own,
+        ):
+            yield _at(settings, own)
+
+
+def _at(settings: Settings, found: stack.Stack | stack.State) -> Settings:
     return settings.model_copy(
-        update={
-            "bootstrap_servers": settings.bootstrap_servers or found["bootstrap_servers"],
-            "registry_url": settings.registry_url or found["registry_url"],
-        }
+        update={"bootstrap_servers": found.bootstrap_servers, "registry_url": found.registry_url}
     )
 
 

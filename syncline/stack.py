@@ -26,6 +26,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from syncline import embedded, jars
+from syncline.errors import Failed
 from syncline.jvm import AheadOfTime, Jvm, JvmFailed, Program, java
 
 __all__ = ["Stack", "StackFailed", "State", "running"]
@@ -42,7 +43,7 @@ TEMPORARY = "syncline-stack-"
 TAKEN = ("Address already in use", "BindException")
 
 
-class StackFailed(Exception):
+class StackFailed(Failed):
     """The embedded stack did not start; the text says why and what to do."""
 
 
