@@ -1,0 +1,141 @@
+"""What people asked for, done in the rows of the persons it is about. A repeat changes nothing."""
+
+from typing import Any
+
+import msgspec
+
+from schemas.control import Act, ActKind, Target
+from schemas.journal import JournalEntry, JournalKind, Standing
+from schemas.topics import JOURNAL
+from streams.steps.rows import Account, Destination, Row, RunMark, Source, Values
+from streams.steps.sending import advance, settle_parked
+from streams.steps.shape import map_again
+from streams.steps.work import Work
+
+__all__ = ["BROADCAST", "act_on_all", "act_on_person"]
+
+BROADCAST = frozenset((
+    ActKind.run_start, ActKind.run_pause, ActKind.run_resume, ActKind.run_cancel,
+    ActKind.sync_pause, ActKind.sync_resume, ActKind.activate, ActKind.account_open,
+))  # fmt: skip
+"""Acts that every partition of persons must know; the others are about single persons."""
+
+RELEASED = 1
+ACTS_KEPT = 16
+RUNS_KEPT = 64
+
+
+def act_on_all(work: Work, act: Act) -> None:
+    """An act that concerns the whole partition; confirmed in the journal."""
+    index = work.index
+    if act.act_id not in index.acts:
+        index.acts = [*index.acts[1 - 4 * ACTS_KEPT :], act.act_id]
+        _mark(work, act)
+    work.out.send(
+        JOURNAL,
+        act.run or act.sync or act.act_id,
+        JournalEntry(
+            kind=JournalKind.confirmed, at_ms=index.now_ms, sync=act.sync, run=act.run,
+            act_id=act.act_id, partition=work.partition,
+        ),
+    )  # fmt: skip
+
+
+def _mark(work: Work, act: Act) -> None:
+    index = work.index
+    match act.kind:
+        case ActKind.run_start:
+            options: dict[str, Any] = msgspec.json.decode(act.values or b"{}")
+            if len(index.runs) >= RUNS_KEPT:
+                busy = {lane.rpartition("|")[2] for lane in index.lanes}
+                idle = next((r for r in index.runs if r not in busy), None)
+                if idle is not None:
+                    del index.runs[idle]
+            index.runs[act.run] = RunMark("running", options.get("pins") or {})
+        case ActKind.run_pause | ActKind.run_resume | ActKind.run_cancel:
+            state = {"run_pause": "paused", "run_resume": "running", "run_cancel": "cancelled"}
+            mark = index.runs.setdefault(act.run, RunMark("running", {}))
+            mark.state, mark.who, mark.why = state[act.kind.value], act.who, act.why
+        case ActKind.sync_pause:
+            index.paused[act.sync] = act.who
+        case ActKind.sync_resume:
+            index.paused.pop(act.sync, None)
+        case ActKind.account_open:
+            index.accounts[act.account] = Account()
+        case ActKind.activate:
+            name, _, version = act.definition.rpartition("@")
+            index.pins[name] = int(version)
+            work.forget_plans()
+        case _:
+            raise AssertionError(f"{act.kind} is about persons")
+
+
+def act_on_person(work: Work, act: Act) -> None:
+    """fix, unfix, release, discard: for the targets of this person."""
+    person = work.person
+    if act.act_id in person.acts:
+        return
+    person.acts = [*person.acts[1 - ACTS_KEPT :], act.act_id]
+    for target in act.targets:
+        if target.person != work.key:
+            continue
+        there, row = _owed(work, target)
+        if there is None or row is None:
+            continue  # settled meanwhile: nothing is owed under this name any more
+        match act.kind:
+            case ActKind.fix:
+                _fix(work, row, act)
+            case ActKind.unfix:
+                source = person.sources.get(row.source)
+                for name in msgspec.json.decode(act.values or b"{}"):
+                    if source is not None:
+                        source.fixes.pop(name, None)
+            case ActKind.release:
+                _release(work, there, row)
+            case ActKind.discard:
+                _forget(work, there, row)
+                work.note(row, Standing.discarded, "discarded", reason=act.why, by=act.who)
+                advance(work, there)
+            case _:
+                raise AssertionError(f"{act.kind} is about all persons")
+
+
+def _owed(work: Work, target: Target) -> tuple[Destination | None, Row | None]:
+    """The row that is parked under this id, if it still is (and is still that row)."""
+    for there in work.person.destinations.values():
+        fact = there.facts.get(target.parked_id)
+        if fact is not None and fact.state == "owed":
+            return there, fact.row
+        for sync, state in there.syncs.items():
+            if state.owed is not None and f"{sync}:{work.key}" == target.parked_id:
+                row = state.owed.row
+                same = not target.row_id or target.row_id == row.row_id
+                return (there, row) if same else (None, None)
+    return None, None
+
+
+def _fix(work: Work, row: Row, act: Act) -> None:
+    """Remember a value per source field, with the one at the source that it replaces."""
+    source = work.person.sources.setdefault(row.source, Source())
+    for name, value in msgspec.json.decode(act.values or b"{}").items():
+        source.fixes[name] = (source.known.values.get(name), value)
+
+
+def _release(work: Work, there: Destination, row: Row) -> None:
+    """Decided anew from what is known now, and sent before bulk work."""
+    plan = work.plan(row.sync, row.run)
+    if plan is None:
+        return  # stays parked: its sync is not defined here
+    _forget(work, there, row)
+    row.rank = RELEASED
+    row.fields, row.lane, row.not_before_ms = Values(), "", 0
+    map_again(work, plan, row)
+
+
+def _forget(work: Work, there: Destination, row: Row) -> None:
+    """Take the row out of what is owed, with its tombstone."""
+    if row.row_id in there.facts:
+        del there.facts[row.row_id]
+        work.out.parked(row.row_id, None)
+    else:
+        settle_parked(work, there.syncs[row.sync])

@@ -1,0 +1,164 @@
+"""Is it new, and whose is it? `events.*` to `records.resolved`, by source object.
+
+The person of an object is settled once, at its first event, and never changes by itself:
+
+- no identifying key declared, or the whole object has none: the object is a person of its own;
+- else the owner of its address, asked by a hop of its own (`identities.asked`), so that two first
+  sightings at once still make one person;
+- a thin event that does not tell the address: the whole object is asked for (`ReadObjects`).
+
+Meanwhile the object's events wait in its row, in order. An address that comes later, or changes, is
+claimed for the person that the object has; where somebody else owns it, a join is proposed in the
+row and nothing moves (docs/decisions/0003-rules.md).
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
+from schemas.identity import AddressAnswered, AddressAsked, LinkClaim
+from schemas.ids import person_key, row_id
+from schemas.journal import JournalKind, RowNote, Standing
+from schemas.parked import ParkedRecord, Stage
+from schemas.topics import ASKED, RESOLVED
+from streams.steps.catalog import Catalog
+from streams.steps.outputs import Outputs
+from streams.steps.rows import Link, pack
+
+__all__ = ["admit", "claim", "learn", "refuse"]
+
+DAY_MS = 24 * 3_600_000
+RECENT_DAYS = 8
+RECENT_BYTES_MAX = 4_096
+"""256 event ids; of the oldest day first, the oldest are forgotten."""
+WAITING_MAX = 100
+WAITING_BYTES_MAX = 400_000
+READ_AGAIN_MS = 60_000
+ID_BYTES = 16
+
+
+def admit(link: Link, event: PlatformEvent, catalog: Catalog, out: Outputs) -> Link:
+    """One event of one source object -> its row after. A repeat is journalled and ends."""
+    if _seen(link, event):
+        refuse(event, catalog, out, Standing.duplicate, "duplicate", "came before")
+        return link
+    identity = catalog.identity(event)
+    if link.state == "linked":
+        _pass_on(link, event, identity, out)
+        return link
+    alone = identity is None or event.kind is EventKind.deleted or not (identity or event.thin)
+    if alone and link.state != "asking":
+        return _linked(link, person_key(event.object_key), catalog, out, (event,))
+    if len(link.waiting) >= WAITING_MAX or sum(map(len, link.waiting)) > WAITING_BYTES_MAX:
+        words = f"{len(link.waiting)} events of this object wait for its address already"
+        refuse(event, catalog, out, Standing.parked, "too_many_waiting", words)
+        return link
+    link.waiting.append(pack(event.model_dump()))
+    if link.state == "asking":
+        return link
+    if identity:
+        link.state = "asking"
+        _ask(link, identity, event, out)
+    elif link.state == "new" or event.received_ms - link.asked_ms >= READ_AGAIN_MS:
+        link.state, link.asked_ms = "reading", event.received_ms
+        _read(event, catalog, out)
+    return link
+
+
+def learn(link: Link, answered: AddressAnswered, catalog: Catalog, out: Outputs) -> Link:
+    """The owner of an identity that this object asked for. A repeat changes nothing."""
+    if link.state == "asking" and answered.identity == link.identity:
+        return _linked(link, answered.person, catalog, out, ())
+    if link.state == "linked" and answered.person != link.person:
+        link.join = answered.person
+    return link
+
+
+def claim(link: Link, made: LinkClaim, catalog: Catalog, out: Outputs) -> Link:
+    """We made or adopted this object ourselves: its events are this person's."""
+    if link.state != "linked":
+        return _linked(link, made.person, catalog, out, ())
+    if made.person != link.person:
+        link.join = made.person
+    return link
+
+
+def refuse(
+    event: PlatformEvent, catalog: Catalog, out: Outputs, standing: Standing, code: str, words: str
+) -> None:  # fmt: skip
+    """The event ends here, for every sync that wanted it."""
+    for sync in catalog.wanted(event, {}):
+        note = RowNote(
+            row_id=row_id(event.event_id, sync), event_id=event.event_id,
+            record_no=event.record_no, standing=standing, code=code, reason=words,
+        )  # fmt: skip
+        out.note(JournalKind.admitted, sync, event.run, "", note)
+    if standing is Standing.parked:
+        record = ParkedRecord(
+            parked_id=event.event_id, stage=Stage.admit, run=event.run, event_id=event.event_id,
+            record_no=event.record_no, connection=event.connection, object_type=event.object_type,
+            code=code, words=words, first_ms=event.received_ms, last_ms=event.received_ms,
+            source=event.values, fields=b"{}",
+        )  # fmt: skip
+        out.parked(event.event_id, record)
+
+
+def _seen(link: Link, event: PlatformEvent) -> bool:
+    """Whether the id is known; from now on it is. Ids older than 8 days are forgotten."""
+    mark = bytes.fromhex(event.event_id)
+    assert len(mark) == ID_BYTES
+    for ids in link.recent.values():
+        at = ids.find(mark)
+        while at >= 0:
+            if at % ID_BYTES == 0:
+                return True
+            at = ids.find(mark, at + 1)
+    today = event.received_ms // DAY_MS
+    link.recent[today] = link.recent.get(today, b"") + mark
+    newest = max(link.recent)
+    for day in [d for d in link.recent if d <= newest - RECENT_DAYS]:
+        del link.recent[day]
+    while sum(map(len, link.recent.values())) > RECENT_BYTES_MAX:
+        oldest = min(link.recent)
+        link.recent[oldest] = link.recent[oldest][ID_BYTES:]
+        if not link.recent[oldest]:
+            del link.recent[oldest]
+    return False
+
+
+def _linked(
+    link: Link, person: str, catalog: Catalog, out: Outputs, events: Sequence[PlatformEvent]
+) -> Link:
+    """From now on the object is this person's; what waited goes on, in order.
+
+    What we read ourselves goes first: it completes the thin events that had to wait for it.
+    """
+    link.state, link.person = "linked", person
+    waited = [PlatformEvent.model_validate(msgspec.msgpack.decode(w)) for w in link.waiting]
+    link.waiting = []
+    for event in sorted((*waited, *events), key=lambda e: e.origin is not Origin.read):
+        _pass_on(link, event, catalog.identity(event), out)
+    return link
+
+
+def _pass_on(link: Link, event: PlatformEvent, identity: str | None, out: Outputs) -> None:
+    out.send(RESOLVED, link.person, ResolvedRecord(person=link.person, event=event))
+    if identity and identity != link.identity:
+        _ask(link, identity, event, out)
+
+
+def _ask(link: Link, identity: str, event: PlatformEvent, out: Outputs) -> None:
+    link.identity = identity
+    proposed = link.person or person_key(event.object_key)
+    asked = AddressAsked(identity=identity, object_key=event.object_key, proposed=proposed)
+    out.send(ASKED, identity, asked)
+
+
+def _read(event: PlatformEvent, catalog: Catalog, out: Outputs) -> None:
+    connection = catalog.connections[event.connection]
+    fields = catalog.reads(event.connection, event.object_type)
+    out.read(
+        connection.platform, connection.account, event.connection, event.object_type,
+        event.object_id, fields,
+    )  # fmt: skip

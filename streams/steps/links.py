@@ -1,0 +1,54 @@
+"""One chunk of one partition of `links`, record by record; used like `people.People`."""
+
+from schemas.base import Message
+from schemas.events import PlatformEvent
+from schemas.identity import AddressAnswered, LinkClaim
+from schemas.journal import Standing
+from streams.steps.admit import admit, claim, learn, refuse
+from streams.steps.catalog import Catalog
+from streams.steps.outputs import Outputs, Send
+from streams.steps.rows import Link, pack, unpack_link
+from streams.steps.work import Rows
+
+__all__ = ["Links"]
+
+
+class Links:
+    """Takes events and answers, by source object; gives back what to send."""
+
+    def __init__(self, rows: Rows, catalog: Catalog) -> None:
+        self.rows, self.catalog = rows, catalog
+        self.out = Outputs()
+        self.now_ms = 0
+
+    def take(self, key: str, message: Message) -> None:
+        """One message of events.* or identities.answered. Raises on a bug only; then nothing of
+        this message has happened."""
+        data = self.rows.get(key)
+        link = unpack_link(data) if data else Link()
+        match message:
+            case PlatformEvent():
+                assert key == message.object_key
+                self.now_ms = max(self.now_ms, message.received_ms)
+                link = admit(link, message, self.catalog, self.out)
+            case AddressAnswered():
+                link = learn(link, message, self.catalog, self.out)
+            case LinkClaim():
+                link = claim(link, message, self.catalog, self.out)
+            case _:
+                raise TypeError(f"{type(message).__name__} does not concern source objects")
+        self.rows.put(key, pack(link))
+        self.out.keep()
+
+    def park(self, key: str, message: Message, error: Exception) -> None:
+        """`take` threw for this message. An event is parked; anything else is raised again."""
+        self.out.drop()
+        if not isinstance(message, PlatformEvent):
+            raise error
+        words = f"{type(error).__name__} in a step"
+        refuse(message, self.catalog, self.out, Standing.parked, "bug", words)
+        self.out.keep()
+
+    def close(self) -> list[Send]:
+        """All messages of the chunk."""
+        return self.out.close(self.now_ms)

@@ -1,0 +1,149 @@
+"""One chunk of one partition of `people`, record by record.
+
+```python
+people = People(rows, catalog, partition)
+for key, message in chunk:
+    try:
+        people.take(key, message)
+    except Exception as error:      # a bug: that record is parked, the others go on
+        people.park(key, message, error)
+for send in people.close():
+    ...
+```
+"""
+
+from schemas.base import Message
+from schemas.control import Act, Tick
+from schemas.events import ResolvedRecord
+from schemas.outcomes import AccountState, RecordOutcome
+from streams.steps import facts
+from streams.steps.acts import BROADCAST, act_on_all, act_on_person
+from streams.steps.catalog import Catalog
+from streams.steps.outputs import Outputs, Send
+from streams.steps.rows import Account, Index, Person, pack, unpack_index, unpack_person
+from streams.steps.sending import advance
+from streams.steps.settle import settle
+from streams.steps.shape import decide, park_unshaped
+from streams.steps.work import Lanes, Rows, Work
+
+__all__ = ["INDEX", "People"]
+
+INDEX = "!index"
+"""Key of the index row; those of lanes begin with `!lane|`. A person's key is hex: no clash."""
+DRAIN_MAX = 500
+"""Waiting persons looked at per tick or opening, in each partition."""
+
+
+class People:
+    """Takes every message that concerns persons; gives back what to send. Pure but for `rows`."""
+
+    def __init__(self, rows: Rows, catalog: Catalog, partition: int) -> None:
+        self.rows = rows
+        data = rows.get(INDEX)
+        index = unpack_index(data) if data else Index()
+        self.work = Work(catalog, index, Lanes(rows, index), Outputs(), partition)
+
+    def take(self, key: str, message: Message) -> None:
+        """One message of records.resolved, outcomes.*, acts or ticks, in the order of its log.
+
+        `key`: the record's. Raises on a bug only; then nothing of this message has happened.
+        """
+        work, index = self.work, self.work.index
+        match message:
+            case ResolvedRecord():
+                index.now_ms = max(index.now_ms, message.event.received_ms)
+                self._open(message.person)
+                decide(work, message)
+                self._save()
+            case RecordOutcome():
+                index.now_ms = max(index.now_ms, message.at_ms)
+                self._open(message.person)
+                settle(work, message)
+                self._save()
+            case Act() if message.kind in BROADCAST:
+                act_on_all(work, message)
+                work.out.keep()
+                self._drain()
+            case Act():
+                index.now_ms = max(index.now_ms, message.when_ms)
+                self._open(key)
+                act_on_person(work, message)
+                self._save()
+            case AccountState():
+                index.now_ms = max(index.now_ms, message.at_ms)
+                account = Account(message.open, message.until_ms, message.reason)
+                index.accounts[work.catalog.gate(message.connection)] = account
+                self._drain()
+            case Tick():
+                index.now_ms = max(index.now_ms, message.now_ms)
+                self._drain()
+            case _:
+                raise TypeError(f"{type(message).__name__} does not concern persons")
+
+    def park(self, key: str, message: Message, error: Exception) -> None:
+        """`take` threw for this message. A record is parked; anything else only a bug could break
+        is raised again, as passing over it would lose what it says."""
+        self.work.out.drop()
+        if not isinstance(message, ResolvedRecord):
+            raise error
+        self.work.key, self.work.person = key, Person()
+        park_unshaped(self.work, message, "bug", f"{type(error).__name__} in a step")
+        self.work.out.keep()
+
+    def close(self) -> list[Send]:
+        """Write the index and the lanes back -> all messages of the chunk."""
+        self.work.lanes.save()
+        self.rows.put(INDEX, pack(self.work.index))
+        return self.work.out.close(self.work.index.now_ms)
+
+    def _open(self, key: str) -> None:
+        data = self.rows.get(key)
+        self.work.key, self.work.person = key, unpack_person(data) if data else Person()
+
+    def _save(self) -> None:
+        person = self.work.person
+        if person.sources or person.destinations:
+            self.rows.put(self.work.key, pack(person))
+        self.work.out.keep()
+
+    def _drain(self) -> None:
+        """Let waiting persons go, live ones first, at most `DRAIN_MAX` in one go."""
+        index, left = self.work.index, DRAIN_MAX
+        for lane in sorted(index.lanes, key=lambda name: (not name.endswith("|"), name)):
+            if left <= 0:
+                return
+            if self._closed(lane):
+                continue
+            at_most = min(left, index.lanes[lane].waiting)
+            for key in self.work.lanes.take(lane, at_most):
+                self._open(key)
+                self._go_on(lane)
+                self._save()
+            left -= at_most
+
+    def _closed(self, lane: str) -> bool:
+        """Whether nothing of this lane may go now."""
+        index = self.work.index
+        gate, sync, run = lane.rsplit("|", 2)
+        mark = index.runs.get(run) if run else None
+        if mark is not None and mark.state == "cancelled":
+            return False  # what waits here gets its fate
+        account = index.accounts.get(gate)
+        return (
+            sync in index.paused
+            or (mark is not None and mark.state == "paused")
+            or (account is not None and (not account.open or index.now_ms < account.until_ms))
+        )
+
+    def _go_on(self, lane: str) -> None:
+        for there in self.work.person.destinations.values():
+            mine = [s.next for s in there.syncs.values() if s.next and s.next.lane == lane]
+            for row in mine:
+                row.lane = ""
+            if mine:
+                advance(self.work, there)
+            waiting = [f.row for f in there.facts.values() if f.row.lane == lane]
+            for row in waiting:
+                row.lane = ""
+            if waiting:
+                facts.advance(self.work, there)

@@ -1,0 +1,284 @@
+"""State rows: what the tables `links`, `addresses`, `people` and `runs` hold. msgpack, as arrays.
+
+A new field goes to the end of its struct and has a default: rows written before it stay readable.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+__all__ = [
+    "Account",
+    "Destination",
+    "Fact",
+    "Index",
+    "Lane",
+    "Link",
+    "Owed",
+    "Owner",
+    "Person",
+    "Refusal",
+    "Row",
+    "Run",
+    "RunMark",
+    "Source",
+    "SyncState",
+    "Values",
+    "pack",
+    "unpack_index",
+    "unpack_link",
+    "unpack_names",
+    "unpack_owner",
+    "unpack_person",
+    "unpack_run",
+]
+
+
+class Values(Struct, array_like=True, omit_defaults=True):
+    """Fields and the source time of each: `at_ms`, but for those in `times`.
+
+    `at_ms` > 0 says that the whole was seen then: a field that is not in `values` was empty.
+    """
+
+    at_ms: int = 0
+    values: dict[str, Any] = field(default_factory=dict[str, Any])
+    times: dict[str, int] = field(default_factory=dict[str, int])
+    uncertain: list[str] = field(default_factory=list[str])
+    """Fields whose time is a guess; `*` stands for all at `at_ms`."""
+
+    def time(self, name: str) -> int:
+        return self.times.get(name, self.at_ms)
+
+    def newest_ms(self) -> int:
+        return max(self.at_ms, *self.times.values()) if self.times else self.at_ms
+
+
+class Source(Struct, array_like=True):
+    """What we know of one source object."""
+
+    known: Values = field(default_factory=Values)
+    revision: int = 0
+    """Grows with each change of `known`."""
+    decided: dict[str, int] = field(default_factory=dict[str, int])
+    """Sync to the revision that it was last decided with."""
+    fixes: dict[str, tuple[Any, Any]] = field(default_factory=dict[str, tuple[Any, Any]])
+    """Field to (value at the source that it replaces, value that a person put there)."""
+
+
+class Row(Struct, array_like=True):
+    """What one event owes one destination, from its decision to its fate."""
+
+    row_id: str
+    event_id: str
+    sync: str
+    source: str
+    """Object key of the source object."""
+    fields: Values
+    run: str = ""
+    record_no: int = -1
+    rank: int = 0
+    """0 live, 1 released, 2 bulk, 3 replay."""
+    seq: int = 0
+    """Grows with each decision for the person: of two rows the higher one is the later."""
+    standing: str = ""
+    """As last journalled; empty: not yet."""
+    lane: str = ""
+    """Where it waits, if it waits in a lane."""
+    tries: int = 0
+    """How often it was refused, those folded into it included."""
+    carries_others: bool = False
+    """Holds values of a record that is not of its run: cancelling the run does not drop it."""
+    first_ms: int = 0
+    """When it was refused first; 0: never."""
+    not_before_ms: int = 0
+    """The worker gave it back until then, or until the account opens."""
+
+
+class Owed(Struct, array_like=True):
+    """A row that the destination, or our own checks, refused: waits for a person or a change."""
+
+    row: Row
+    stage: str
+    code: str
+    field: str = ""
+    words: str = ""
+    """The platform's, verbatim."""
+
+
+class SyncState(Struct, array_like=True):
+    """What comes next for one sync of a destination, and what is owed."""
+
+    next: Row | None = None
+    owed: Owed | None = None
+
+
+class Fact(Struct, array_like=True):
+    """A row that is appended once: never merged, its outcome found by its id."""
+
+    row: Row
+    state: str
+    """out, waiting or owed."""
+    owed: Owed | None = None
+
+
+class Destination(Struct, array_like=True):
+    """One object at a destination: what stands there, what is out, what comes next."""
+
+    object_id: str = ""
+    written: Values = field(default_factory=Values)
+    out: Row | None = None
+    syncs: dict[str, SyncState] = field(default_factory=dict[str, SyncState])
+    facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
+
+
+class Person(Struct, array_like=True):
+    """One row of `people`: a subject with its source objects and destinations."""
+
+    sources: dict[str, Source] = field(default_factory=dict[str, Source])
+    """By object key."""
+    destinations: dict[str, Destination] = field(default_factory=dict[str, Destination])
+    """By `connection:object_type`."""
+    seq: int = 0
+    acts: list[str] = field(default_factory=list[str])
+    """Last acts that were done here."""
+
+
+class Lane(Struct, array_like=True):
+    """A queue of waiting persons: numbers of its first and last bucket rows."""
+
+    head: int = 0
+    tail: int = 0
+    waiting: int = 0
+    """Entries, some of which may be out of date."""
+
+
+class Account(Struct, array_like=True):
+    """Whether an account takes rows, as it was last announced."""
+
+    open: bool = True
+    until_ms: int = 0
+    """Nothing that waits is sent before."""
+    reason: str = ""
+
+
+class RunMark(Struct, array_like=True):
+    """What a partition of `people` knows of a run."""
+
+    state: str
+    """running, paused or cancelled."""
+    pins: dict[str, int]
+    who: str = ""
+    why: str = ""
+
+
+class Index(Struct, array_like=True):
+    """One row a partition of `people`: what all its persons have in common."""
+
+    now_ms: int = 0
+    """The latest time that any record told."""
+    pins: dict[str, int] = field(default_factory=dict[str, int])
+    """`kind:name` to the version that is active from here on."""
+    runs: dict[str, RunMark] = field(default_factory=dict[str, RunMark])
+    paused: dict[str, str] = field(default_factory=dict[str, str])
+    """Sync to who paused it."""
+    accounts: dict[str, Account] = field(default_factory=dict[str, Account])
+    lanes: dict[str, Lane] = field(default_factory=dict[str, Lane])
+    acts: list[str] = field(default_factory=list[str])
+
+
+class Link(Struct, array_like=True):
+    """One row of `links`: whose a source object is, and which of its events were seen."""
+
+    state: str = "new"
+    """new, reading (waits for the whole object), asking (waits for the address), linked."""
+    person: str = ""
+    identity: str = ""
+    """Of the newest identifying key that was asked for."""
+    recent: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    """Day of receipt to the event ids of that day, 16 bytes each."""
+    waiting: list[bytes] = field(default_factory=list[bytes])
+    """Events that wait for the person, in order."""
+    asked_ms: int = 0
+    join: str = ""
+    """Another person who owns the identity too: a join is proposed."""
+    moved_to: str = ""
+    """Person that this object's person was joined to: from then on, forward."""
+
+
+class Owner(Struct, array_like=True):
+    """One row of `addresses`: who owns an identity."""
+
+    person: str
+
+
+class Refusal(Struct, array_like=True):
+    """A record of a run that was refused, for the headline."""
+
+    batch: int
+    record_no: int
+    times: int
+    code: str
+
+
+class Run(Struct, array_like=True):
+    """One row of `runs`: control state, counters and the place of the fetch."""
+
+    run: str
+    sync: str
+    state: str = "requested"
+    why: str = ""
+    where: str = ""
+    who: str = ""
+    since_ms: int = 0
+    started_ms: int = 0
+    now_ms: int = 0
+    pins: dict[str, int] = field(default_factory=dict[str, int])
+    # fetch
+    step: int = 0
+    """Fetch commands given."""
+    answered: int = 0
+    """Fetch commands answered."""
+    cursor: str = ""
+    fetched: int = 0
+    pages: int = 0
+    last: bool = False
+    expected: int = 0
+    """Records that the source holds, as far as it said; 0: unknown."""
+    credit: int = 0
+    batch_rows: int = 1
+    pages_max: int = 1
+    # what became of the records
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    """Standing to number of records."""
+    departed: int = 0
+    """Rows that went out, each time, but for those that were given back."""
+    batches: int = 0
+    """Requests settled."""
+    batch_sum: int = 0
+    """Rows in them."""
+    requests: dict[str, int] = field(default_factory=dict[str, int])
+    """Last request ids to batch number."""
+    refusals: list[Refusal] = field(default_factory=list[Refusal])
+    released: int = 0
+    """Parked records released after the run had completed."""
+    waits_for: str = ""
+    # liveness and confirmations
+    progress_ms: int = 0
+    awaited: str = ""
+    """Act that the partitions of `people` are to confirm; empty: none."""
+    confirmed: list[int] = field(default_factory=list[int])
+    acts: list[str] = field(default_factory=list[str])
+    samples: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """(time, records with a fate), one a tick, for the rate."""
+    changed: bool = False
+    """Since the last view of it was published."""
+
+
+pack = msgspec.msgpack.Encoder().encode
+unpack_person = msgspec.msgpack.Decoder(Person).decode
+unpack_index = msgspec.msgpack.Decoder(Index).decode
+unpack_link = msgspec.msgpack.Decoder(Link).decode
+unpack_owner = msgspec.msgpack.Decoder(Owner).decode
+unpack_run = msgspec.msgpack.Decoder(Run).decode
+unpack_names = msgspec.msgpack.Decoder(list[str]).decode

@@ -1,0 +1,248 @@
+"""One row out: what is decided for a destination goes out at once, or folds into what comes next.
+
+For a person and a destination at most one row of state is out. `offer` brings a decided row in,
+`advance` lets go what may go. Of two rows for one sync the later carries both, and the earlier is
+*superseded by* it; but a bulk row never carries a live one, so that pausing or cancelling a run
+holds up nobody else.
+"""
+
+from schemas.commands import UploadRow
+from schemas.definitions import Policy
+from schemas.journal import Standing
+from schemas.parked import ParkedRecord, Stage
+from streams.steps.catalog import Plan
+from streams.steps.rows import Destination, Owed, Row, SyncState
+from streams.steps.values import fold, timed
+from streams.steps.work import Work, json, without_values
+
+__all__ = [
+    "advance",
+    "blocked",
+    "cancelled",
+    "merge",
+    "offer",
+    "owe",
+    "parked_id",
+    "settle_parked",
+    "wait",
+]
+
+BULK = 2
+WORDS_MAX = 2_000
+
+
+def parked_id(row: Row, person: str, *, fact: bool = False) -> str:
+    return row.row_id if fact else f"{row.sync}:{person}"
+
+
+def offer(work: Work, plan: Plan, there: Destination, row: Row) -> None:
+    """A valid row of state has been decided: it is next, unless something owed holds it back."""
+    state = there.syncs.setdefault(plan.sync, SyncState())
+    owed = state.owed
+    if owed is not None:
+        refused = owed.field in owed.row.fields.values
+        if _try_again(plan.policy, owed, row, there):
+            settle_parked(work, state)
+            row.tries, row.first_ms = owed.row.tries, owed.row.first_ms
+            row = merge(work, owed.row, row)
+        elif plan.policy is Policy.pass_ and refused and len(row.fields.values) > 1:
+            row.fields.values.pop(owed.field, None)
+            row.fields.times.pop(owed.field, None)
+        else:
+            row.tries, row.first_ms = owed.row.tries, owed.row.first_ms
+            owed.row = merge(work, owed.row, row)
+            _park(work, owed)
+            return
+    if row.rank < BULK and there.out is not None and there.out.rank >= BULK:
+        work.out.recall(plan, there.out.row_id)
+    state.next = row if state.next is None else merge(work, state.next, row)
+
+
+def merge(work: Work, earlier: Row, later: Row) -> Row:
+    """Two rows of one sync become one -> the one that carries both."""
+    carrier, other = (earlier, later) if later.run and not earlier.run else (later, earlier)
+    carrier.fields = fold(earlier.fields, later.fields)
+    carrier.rank = min(earlier.rank, later.rank)
+    carrier.seq = later.seq
+    carrier.tries = max(earlier.tries, later.tries)
+    carrier.first_ms = earlier.first_ms or later.first_ms
+    carrier.carries_others |= other.carries_others or other.run != carrier.run
+    work.note(other, Standing.superseded, "newer", by=carrier.row_id)
+    return carrier
+
+
+def owe(
+    work: Work, there: Destination, row: Row, stage: Stage, code: str, field: str, words: str,
+    *, request_id: str = "", position: int = -1,
+) -> None:  # fmt: skip
+    """A row was refused. Where a later one is owed already, that one carries it."""
+    state = there.syncs.setdefault(row.sync, SyncState())
+    row.tries += 1
+    row.first_ms = row.first_ms or work.index.now_ms
+    if state.owed is not None and state.owed.row.seq > row.seq:
+        state.owed.row.tries = max(state.owed.row.tries, row.tries)
+        work.note(row, Standing.superseded, "newer", by=state.owed.row.row_id)
+        return
+    if state.owed is not None:
+        row.tries = max(row.tries, state.owed.row.tries + 1)
+        row.first_ms = state.owed.row.first_ms
+        work.note(state.owed.row, Standing.superseded, "newer", by=row.row_id)
+    state.owed = Owed(row, stage.value, code, field, words[:WORDS_MAX])
+    _park(work, state.owed, request_id=request_id, position=position)
+    later, state.next = state.next, None
+    plan = work.plan(row.sync, row.run)
+    if later is not None and (plan is None or later.seq < row.seq):
+        state.next = later
+    elif later is not None and plan is not None:
+        offer(work, plan, there, later)
+
+
+def settle_parked(work: Work, state: SyncState) -> Row | None:
+    """What was owed is no longer: its tombstone, and its row."""
+    if state.owed is None:
+        return None
+    row, state.owed = state.owed.row, None
+    work.out.parked(parked_id(row, work.key), None)
+    return row
+
+
+def advance(work: Work, there: Destination) -> None:
+    """Let the first row that may go out do so, if none is; say what the others wait for."""
+    behind: list[Row] = []
+    for state in sorted(there.syncs.values(), key=_urgency):
+        row = state.next
+        if row is None:
+            continue
+        plan = work.plan(row.sync, row.run)
+        if cancelled(work, row):
+            state.next = None
+        elif (code := blocked(work, plan, row)) or plan is None:
+            wait(work, plan, row, code)
+        elif there.out is not None:
+            behind.append(row)
+        else:
+            state.next = None
+            _depart(work, plan, there, row)
+    for row in behind:
+        if row.standing != Standing.waiting:
+            assert there.out is not None
+            work.note(row, Standing.waiting, "behind", by=there.out.row_id)
+    for name in [n for n, s in there.syncs.items() if s.next is None and s.owed is None]:
+        del there.syncs[name]
+
+
+def cancelled(work: Work, row: Row) -> bool:
+    """Whether the row ends here because its run was cancelled; if so, that is its fate."""
+    mark = work.index.runs.get(row.run) if row.run else None
+    if mark is None or mark.state != "cancelled" or row.rank < BULK or row.carries_others:
+        return False
+    work.note(row, Standing.cancelled, "run_cancelled", reason=mark.why, by=mark.who)
+    return True
+
+
+def blocked(work: Work, plan: Plan | None, row: Row) -> str:
+    """Why the row may not go out now; empty: it may. A released row does not wait for its run."""
+    if plan is None:
+        return "no_definition"
+    index = work.index
+    if row.sync in index.paused:
+        return "sync_paused"
+    mark = index.runs.get(row.run) if row.rank >= BULK else None
+    if mark is not None and mark.state == "paused":
+        return "run_paused"
+    account = index.accounts.get(plan.gate)
+    if account is None:
+        return ""
+    if not account.open:
+        return "account_closed"
+    return "returned" if index.now_ms < min(row.not_before_ms, account.until_ms) else ""
+
+
+def wait(work: Work, plan: Plan | None, row: Row, code: str) -> None:
+    """The row waits in the lane of what blocks it, until that is drained."""
+    lane = f"{plan.gate if plan else ''}|{row.sync}|{row.run if row.rank >= BULK else ''}"
+    if row.lane != lane:
+        row.lane = lane
+        work.lanes.join(lane, work.key)
+    if row.standing != Standing.waiting:
+        account = work.index.accounts.get(plan.gate) if plan else None
+        work.note(row, Standing.waiting, code, reason=account.reason if account else "")
+
+
+def _urgency(state: SyncState) -> tuple[int, int]:
+    return (state.next.rank, state.next.seq) if state.next else (9, 0)
+
+
+def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
+    """Send what differs from what stands there; a row of which nothing is left has its fate."""
+    written, sent = there.written, dict[str, object]()
+    times: dict[str, int] = {}
+    older, equal = False, dict[str, int]()
+    for name, value in row.fields.values.items():
+        at_ms = row.fields.time(name)
+        if name in written.values:
+            if at_ms < written.time(name):
+                older = True
+                continue
+            if written.values[name] == value:
+                equal[name] = at_ms
+                continue
+        sent[name], times[name] = value, at_ms
+    for name, at_ms in equal.items():
+        if at_ms != written.time(name):
+            written.times[name] = at_ms
+    row.lane = ""
+    if not sent:
+        stale = older and not equal
+        work.note(row, Standing.stale if stale else Standing.unchanged)
+        return
+    for name, at_ms in equal.items():
+        if name in plan.always or not written.values:
+            sent[name], times[name] = row.fields.values[name], at_ms
+    row.fields = timed(sent, times)
+    there.out = row
+    work.out.row(
+        plan, row.run, row.rank,
+        UploadRow(
+            row_id=row.row_id, event_id=row.event_id, person=work.key, record_no=row.record_no,
+            object_id=there.object_id, occurred_ms=row.fields.newest_ms(), fields=json(sent),
+        ),
+    )  # fmt: skip
+    work.note(row, Standing.out)
+
+
+def _try_again(policy: Policy, owed: Owed, row: Row, there: Destination) -> bool:
+    """Does this later row change what was refused?"""
+    if owed.stage != Stage.upload.value:
+        return True  # our own checks refused the earlier one, and have passed this one
+    if policy is Policy.hold:
+        return False
+    before, now = owed.row.fields.values, row.fields.values
+    if owed.field in before:
+        return owed.field not in now or now[owed.field] != before[owed.field]
+    return any(v != before.get(f, there.written.values.get(f)) for f, v in now.items())
+
+
+def _park(work: Work, owed: Owed, *, request_id: str = "", position: int = -1) -> None:
+    row = owed.row
+    source = work.person.sources.get(row.source)
+    plan = work.plan(row.sync, row.run)
+    shown = without_values(
+        owed.words, {**(source.known.values if source else {}), **row.fields.values}
+    )
+    work.note(
+        row, Standing.parked, owed.code, field=owed.field, reason=shown, request_id=request_id,
+        position=position,
+    )  # fmt: skip
+    key = parked_id(row, work.key)
+    record = ParkedRecord(
+        parked_id=key, stage=Stage(owed.stage), sync=row.sync, run=row.run, person=work.key,
+        row_id=row.row_id, event_id=row.event_id, record_no=row.record_no,
+        connection=plan.destination if plan else "",
+        object_type=plan.destination_object if plan else "",
+        code=owed.code, field=owed.field, words=owed.words,
+        attempts=row.tries, first_ms=row.first_ms, last_ms=work.index.now_ms,
+        request_id=request_id, position=position,
+        source=json(source.known.values if source else {}), fields=json(row.fields.values),
+    )  # fmt: skip
+    work.out.parked(key, record)

@@ -1,0 +1,108 @@
+"""What became of a row: outcomes, in the same row of the same person.
+
+An outcome whose row is not out changes nothing. Afterwards what comes next is decided anew.
+"""
+
+from typing import assert_never
+
+from schemas.identity import LinkClaim
+from schemas.ids import object_key
+from schemas.journal import Standing
+from schemas.outcomes import OutcomeKind, RecordOutcome
+from schemas.parked import Stage
+from schemas.topics import ANSWERED
+from streams.steps import facts
+from streams.steps.rows import Account, Destination, Row, SyncState
+from streams.steps.sending import advance, merge, owe
+from streams.steps.values import fold
+from streams.steps.work import Work
+
+__all__ = ["settle"]
+
+
+def settle(work: Work, outcome: RecordOutcome) -> None:
+    """Every outcome of a row that is out lands in exactly one branch."""
+    there = work.person.destinations.get(f"{outcome.connection}:{outcome.object_type}")
+    if there is None:
+        return
+    fact = there.facts.get(outcome.row_id)
+    if fact is not None and fact.state == "out":
+        _settle_fact(work, there, fact.row, outcome)
+    elif there.out is not None and there.out.row_id == outcome.row_id:
+        row, there.out = there.out, None
+        _settle_state(work, there, row, outcome)
+    advance(work, there)
+
+
+def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutcome) -> None:
+    match outcome.kind:
+        case OutcomeKind.written | OutcomeKind.unchanged | OutcomeKind.accepted:
+            there.written = fold(there.written, row.fields)
+            _noted(work, row, Standing(outcome.kind.value), outcome)
+            if outcome.object_id and outcome.object_id != there.object_id:
+                there.object_id = outcome.object_id
+                _claim(work, row, outcome)
+        case OutcomeKind.parked:
+            owe(
+                work, there, row, Stage.upload, outcome.code, outcome.field, outcome.words,
+                request_id=outcome.request_id, position=outcome.position,
+            )  # fmt: skip
+        case OutcomeKind.unknown:
+            for name in row.fields.values:  # it may stand there now, or not
+                there.written.values.pop(name, None)
+                there.written.times.pop(name, None)
+            owe(
+                work, there, row, Stage.upload, outcome.code or "unknown", "",
+                outcome.words or "sent, no answer, and it could not be read back",
+                request_id=outcome.request_id, position=outcome.position,
+            )  # fmt: skip
+        case OutcomeKind.returned:
+            _given_back(work, row, outcome)
+            state = there.syncs.setdefault(row.sync, SyncState())
+            state.next = row if state.next is None else merge(work, row, state.next)
+        case _:
+            assert_never(outcome.kind)
+
+
+def _settle_fact(work: Work, there: Destination, row: Row, outcome: RecordOutcome) -> None:
+    match outcome.kind:
+        case OutcomeKind.written | OutcomeKind.unchanged | OutcomeKind.accepted:
+            del there.facts[row.row_id]
+            _noted(work, row, Standing(outcome.kind.value), outcome)
+        case OutcomeKind.parked | OutcomeKind.unknown:
+            facts.owe(
+                work, there, row, Stage.upload, outcome.code or outcome.kind.value, outcome.field,
+                outcome.words, request_id=outcome.request_id, position=outcome.position,
+            )  # fmt: skip
+        case OutcomeKind.returned:
+            _given_back(work, row, outcome)
+            there.facts[row.row_id].state = "waiting"
+            facts.advance(work, there)
+        case _:
+            assert_never(outcome.kind)
+
+
+def _given_back(work: Work, row: Row, outcome: RecordOutcome) -> None:
+    """Not tried; waits until the time the worker named, at least until the next tick."""
+    until_ms = outcome.until_ms or outcome.at_ms + 1
+    plan = work.plan(row.sync, row.run)
+    row.not_before_ms = until_ms
+    if plan is not None:
+        account = work.index.accounts.setdefault(plan.gate, Account())
+        account.until_ms = max(account.until_ms, until_ms)
+    _noted(work, row, Standing.waiting, outcome)
+
+
+def _noted(work: Work, row: Row, standing: Standing, outcome: RecordOutcome) -> None:
+    work.note(
+        row, standing, outcome.code, reason=outcome.words if standing is Standing.waiting else "",
+        request_id=outcome.request_id, position=outcome.position,
+    )  # fmt: skip
+
+
+def _claim(work: Work, row: Row, outcome: RecordOutcome) -> None:
+    """Tell admit whose the object is that we made or found, if anybody reads from there."""
+    plan = work.plan(row.sync, row.run)
+    if plan is not None and plan.claims:
+        made = object_key(outcome.connection, outcome.object_type, outcome.object_id)
+        work.out.send(ANSWERED, made, LinkClaim(object_key=made, person=work.key))

@@ -1,0 +1,185 @@
+"""What is each destination owed? `records.resolved` to rows, by person.
+
+For each sync that wants the event, in this order: stale, (echo: the next issue), filtered, mapped,
+validated, unchanged, next. A fetched record is decided for its run's sync only, and what we read
+ourselves for none; both refresh what is known of the object, for all.
+"""
+
+from typing import Any
+
+import msgspec
+
+from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
+from schemas.ids import row_id, sync_of
+from schemas.journal import Standing
+from schemas.parked import ParkedRecord, Stage
+from streams.steps import facts
+from streams.steps.catalog import Plan
+from streams.steps.rows import Destination, Row, Source, Values
+from streams.steps.sending import advance, offer, owe
+from streams.steps.values import patch, timed
+from streams.steps.work import Work, without_values
+
+__all__ = ["decide", "map_again", "park_unshaped"]
+
+FUTURE_MS = 5 * 60_000
+NOT_FOLLOWED = frozenset((EventKind.deleted, EventKind.merged, EventKind.associated))
+"""Kinds that say nothing about the fields of the object; what they ask for is the next issue's."""
+
+
+def decide(work: Work, record: ResolvedRecord) -> None:
+    """One event of one person, for every sync that wants it: exactly one note each."""
+    event = record.event
+    key = event.object_key
+    plans = _plans(work, event)
+    reads = work.catalog.reads(event.connection, event.object_type)
+    if not reads and not plans:
+        return
+    source = work.person.sources.get(key) or Source()
+    stale = False
+    if event.kind not in NOT_FOLLOWED and reads:
+        work.person.sources[key] = source
+        stale = _learn(source, event, reads)
+    for plan in plans:
+        row = Row(
+            row_id=row_id(event.event_id, plan.sync), event_id=event.event_id, sync=plan.sync,
+            source=key, fields=Values(), run=event.run, record_no=event.record_no,
+            rank=_rank(event),
+        )  # fmt: skip
+        mark = work.index.runs.get(event.run) if event.run else None
+        if mark is not None and mark.state == "cancelled":
+            work.note(row, Standing.cancelled, "run_cancelled", reason=mark.why, by=mark.who)
+        elif event.kind in NOT_FOLLOWED:
+            work.note(row, Standing.filtered, f"kind_{event.kind.value}")
+        elif stale and source.decided.get(plan.sync) == source.revision and not plan.fact:
+            work.note(row, Standing.stale, "older", reason="something newer was known already")
+        else:
+            source.decided[plan.sync] = source.revision
+            _decide_for(work, plan, source, row, event)
+
+
+def map_again(work: Work, plan: Plan, row: Row) -> None:
+    """Decide a row anew from what is known now: it was owed, and has been released."""
+    source = work.person.sources.get(row.source) or Source()
+    connection, object_type, object_id = row.source.split(":", 2)
+    event = PlatformEvent(
+        event_id=row.event_id, connection=connection,
+        platform=work.catalog.gate(connection).partition("/")[0], object_type=object_type,
+        object_id=object_id, kind=EventKind.updated, run=row.run, record_no=row.record_no,
+        occurred_ms=source.known.newest_ms(), received_ms=work.index.now_ms, values=b"{}",
+        payload=b"",
+    )  # fmt: skip
+    _decide_for(work, plan, source, row, event)
+
+
+def park_unshaped(work: Work, record: ResolvedRecord, code: str, words: str) -> None:
+    """The event could not be decided at all: it is parked for every sync that wanted it."""
+    event = record.event
+    for sync in work.catalog.wanted(event, work.index.pins):
+        row = Row(
+            row_id=row_id(event.event_id, sync), event_id=event.event_id, sync=sync,
+            source=event.object_key, fields=Values(), run=event.run, record_no=event.record_no,
+        )  # fmt: skip
+        _park_unshaped(work, row, event, code, words)
+
+
+def _plans(work: Work, event: PlatformEvent) -> tuple[Plan, ...]:
+    if event.run:
+        plan = work.plan(sync_of(event.run), event.run)
+        if plan is None:
+            words = "its sync is not defined"
+            park_unshaped(
+                work, ResolvedRecord(person=work.key, event=event), "no_definition", words
+            )
+        return (plan,) if plan else ()
+    if event.origin is Origin.read:
+        return ()
+    return work.live(event.connection, event.object_type)
+
+
+def _rank(event: PlatformEvent) -> int:
+    if event.origin is Origin.replay:
+        return 3
+    return 2 if event.run else 0
+
+
+def _learn(source: Source, event: PlatformEvent, reads: frozenset[str]) -> bool:
+    """Enter the event into the snapshot -> whether it is stale.
+
+    A source time later than receipt + 5 min counts as receipt, and is uncertain.
+    """
+    seen: dict[str, Any] = msgspec.json.decode(event.values)
+    at_ms, certain = event.occurred_ms, event.time_certain
+    if at_ms > event.received_ms + FUTURE_MS:
+        at_ms, certain = event.received_ms, False
+    changed, stale = patch(source.known, seen, reads, at_ms, whole=not event.thin, certain=certain)
+    if changed:
+        source.revision += 1
+        known = source.known.values
+        for name in [f for f, (old, _) in source.fixes.items() if known.get(f) != old]:
+            del source.fixes[name]  # the source says something else now
+    return stale
+
+
+def _decide_for(work: Work, plan: Plan, source: Source, row: Row, event: PlatformEvent) -> None:
+    work.person.seq += 1
+    row.seq = work.person.seq
+    there = work.person.destinations.setdefault(plan.target, Destination())
+    known = source.known
+    values = {name: known.values.get(name) for name in plan.mapping.inputs}
+    for name, (_, mended) in source.fixes.items():
+        values[name] = mended
+    shaped = plan.mapping.shape(values, event, work.key)
+    if shaped.fields is not None:
+        row.fields = _with_times(plan, known, shaped.fields)
+    if shaped.errors:
+        first = shaped.errors[0]
+        words = "; ".join(f"{e.field}: {e.words}" for e in shaped.errors)
+        if plan.fact:
+            facts.owe(work, there, row, Stage(first.stage), first.code, first.field, words)
+        else:
+            owe(work, there, row, Stage(first.stage), first.code, first.field, words)
+    elif shaped.fields is None:
+        work.note(row, Standing.filtered, reason=shaped.why)
+    elif not row.fields.values:
+        work.note(row, Standing.unchanged, "nothing_known")
+    elif plan.fact:
+        facts.send(work, plan, there, row)
+    else:
+        offer(work, plan, there, row)
+    advance(work, there)
+    if there == Destination():
+        del work.person.destinations[plan.target]
+
+
+def _with_times(plan: Plan, known: Values, fields: dict[str, Any]) -> Values:
+    """The mapped fields, each as new as the newest source field that it is made of.
+
+    Where the object was never seen whole, a field that is made of unknown ones only is left out:
+    what the destination holds there stays.
+    """
+    if not known.times and known.at_ms:
+        return Values(known.at_ms, fields)
+    newest = known.newest_ms()
+    times: dict[str, int] = {}
+    kept: dict[str, Any] = {}
+    for name, value in fields.items():
+        made_of = plan.mapping.reads.get(name)
+        at_ms = max(map(known.time, made_of)) if made_of else newest
+        if at_ms > 0:
+            kept[name], times[name] = value, at_ms
+    return timed(kept, times)
+
+
+def _park_unshaped(work: Work, row: Row, event: PlatformEvent, code: str, words: str) -> None:
+    work.note(row, Standing.parked, code, reason=without_values(words, {}))
+    work.out.parked(
+        row.row_id,
+        ParkedRecord(
+            parked_id=row.row_id, stage=Stage.shape, sync=row.sync, run=row.run, person=work.key,
+            row_id=row.row_id, event_id=row.event_id, record_no=row.record_no,
+            connection=event.connection, object_type=event.object_type, code=code, words=words,
+            first_ms=event.received_ms, last_ms=event.received_ms, source=event.values,
+            fields=b"{}",
+        ),
+    )  # fmt: skip

@@ -1,0 +1,87 @@
+"""Values with the source time of each field: the newest wins, the later of two equally new ones."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from streams.steps.rows import Values
+
+__all__ = ["fold", "patch", "timed"]
+
+
+def timed(values: dict[str, Any], times: Mapping[str, int]) -> Values:
+    """`values` with a time for each of them, kept as one time where it is the same for all."""
+    newest = max(times.values(), default=0)
+    return Values(newest, values, {f: t for f, t in times.items() if t != newest})
+
+
+def fold(earlier: Values, later: Values) -> Values:
+    """Both as one row: per field the newer, at equal times the one decided later.
+
+    A field that only one of them has is taken from it. Neither argument is changed.
+    """
+    if (
+        not earlier.times
+        and not later.times
+        and later.at_ms >= earlier.at_ms
+        and earlier.values.keys() <= later.values.keys()
+    ):
+        return later
+    values = dict(earlier.values)
+    times = {f: earlier.time(f) for f in values}
+    for name, value in later.values.items():
+        if name not in times or later.time(name) >= times[name]:
+            values[name] = value
+            times[name] = later.time(name)
+    return timed(values, times)
+
+
+def patch(
+    known: Values, seen: Mapping[str, Any], fields: Iterable[str], at_ms: int, *, whole: bool,
+    certain: bool,
+) -> tuple[bool, bool]:  # fmt: skip
+    """Enter what an event says about `fields` into a snapshot -> (has changed, is stale).
+
+    `whole`: a field that is not in `seen` is empty; else it is not spoken of. Stale: it speaks of
+    fields, and of each something newer is known.
+    """
+    changed, newer, older = False, False, False
+    kept: list[str] = []
+    for name in fields:
+        if not whole and name not in seen:
+            continue
+        if at_ms < known.time(name):
+            older = True
+            kept.append(name)
+            continue
+        newer = True
+        value = seen.get(name)
+        if value is None:
+            changed |= known.values.pop(name, None) is not None
+        elif known.values.get(name) != value or type(known.values[name]) is not type(value):
+            known.values[name] = value
+            changed = True
+        if not whole:
+            changed |= _timed(known, name, at_ms, certain)
+    if whole and at_ms >= known.at_ms:
+        changed |= known.at_ms == 0
+        known.times = {f: known.times[f] for f in kept if f in known.times}
+        known.at_ms = at_ms
+        known.uncertain = [f for f in known.uncertain if f in known.times]
+        if not certain:
+            known.uncertain.append("*")
+    elif whole:
+        for name in fields:
+            if name not in kept:
+                _timed(known, name, at_ms, certain)
+    return changed, older and not newer
+
+
+def _timed(known: Values, name: str, at_ms: int, certain: bool) -> bool:
+    """Remember a field's own time -> whether the field was unknown before."""
+    first = known.at_ms == 0 and name not in known.times
+    known.times[name] = at_ms
+    if name in known.uncertain:
+        known.uncertain.remove(name)
+    if not certain:
+        known.uncertain.append(name)
+    return first
