@@ -67,7 +67,9 @@ def balance(
         print(cluster.as_json({
             "lines": [plain(line) for line in lines],
             "difference": kept.difference,
-            "overdue": [{"row_id": r, "sync": c.sync, "run": c.run, "place": s} for r, c, s, _ in overdue],
+            "overdue": [
+                {"row_id": r, "sync": c.sync, "run": c.run, "place": s} for r, c, s, _ in overdue
+            ],
         }))  # fmt: skip
     else:
         show(lines)

@@ -24,7 +24,7 @@ def explain(
     ],
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell the story of one record: what arrived, what was decided and why, what the platform said."""
+    """What arrived, what was decided and why, what the platform said: the story of one record."""
     with cluster.connected() as (settings, codec):
         meant, lines = tell(settings, codec, record)
     if not meant:

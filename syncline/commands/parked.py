@@ -183,7 +183,8 @@ def _report(settings: Settings, codec: Codec, records: list[ParkedRecord], wait_
             break
         time.sleep(0.5)
     print(
-        f"{len(before) - len(again) - len(left)} settled, {len(again)} refused again, {len(left)} wait"
+        f"{len(before) - len(again) - len(left)} settled, "
+        f"{len(again)} refused again, {len(left)} wait"
     )
     for r in again[:10]:
         print(f"  {r.parked_id}: {r.code} {r.field}: {r.words}")
