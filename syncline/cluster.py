@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from schemas.codec import Codec
 from schemas.topics import TOPICS, Topic
@@ -95,15 +96,20 @@ def create_topics(settings: Settings) -> list[str]:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-    Codec.from_registry(settings.registry_url)
+    _codec(settings)
     return created
+
+
+def _codec(settings: Settings) -> Codec:
+    client = SchemaRegistryClient(settings.registry_config())
+    return Codec.from_registry(settings.registry_url, client=client)
 
 
 @contextmanager
 def connected() -> Iterator[tuple[Settings, Codec]]:
     """Settings with a cluster, and its codec: what most commands begin with."""
     settings = located(Settings())
-    yield settings, Codec.from_registry(settings.registry_url)
+    yield settings, _codec(settings)
 
 
 def as_json(data: Any) -> str:

@@ -1,22 +1,38 @@
-"""Settings from the environment: `SYNCLINE_*`, and two names that everybody knows from Kafka."""
+"""Settings from the environment: `SYNCLINE_*`, and two names that everybody knows from Kafka.
 
+Client settings pass through under their own names: `SYNCLINE_KAFKA__SASL_MECHANISM` is librdkafka's
+`sasl.mechanism`, `SYNCLINE_REGISTRY__BASIC_AUTH_USER_INFO` is `basic.auth.user.info`.
+"""
+
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from syncline.errors import Misused
+
 __all__ = ["Settings"]
 
-SECRET_WORDS = ("password", "secret", "sasl_jaas", "key_pem")
+KAFKA, REGISTRY = "SYNCLINE_KAFKA__", "SYNCLINE_REGISTRY__"
+SECRET = re.compile(r"password|secret|token|\.key|pem|user\.info|jaas|config", re.IGNORECASE)
+
+
+def _passed_on(prefix: str) -> dict[str, SecretStr]:
+    """As they stand: a password of digits stays a text."""
+    return {
+        name.removeprefix(prefix).lower().replace("_", "."): SecretStr(value)
+        for name, value in os.environ.items()
+        if name.startswith(prefix)
+    }
 
 
 class Settings(BaseSettings):
     """What every process reads. `syncline doctor` lists all with their values."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SYNCLINE_", env_nested_delimiter="__", frozen=True, populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_prefix="SYNCLINE_", frozen=True, populate_by_name=True)
 
     bootstrap_servers: str = Field(
         default="",
@@ -28,13 +44,29 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("SCHEMA_REGISTRY_URL", "SYNCLINE_REGISTRY_URL"),
         description="Schema registry with the Confluent API. Empty: the embedded one.",
     )
-    kafka: dict[str, str] = Field(
-        default={},
+    kafka: dict[str, SecretStr] = Field(
+        default_factory=lambda: _passed_on(KAFKA),
+        validation_alias="SYNCLINE_KAFKA",
         description="Any librdkafka client setting, dots as underscores: "
-        "SYNCLINE_KAFKA__SECURITY_PROTOCOL=SASL_SSL, SYNCLINE_KAFKA__SASL_PASSWORD=…",
+        f"{KAFKA}SECURITY_PROTOCOL=SASL_SSL, {KAFKA}SASL_PASSWORD=…",
+    )
+    registry: dict[str, SecretStr] = Field(
+        default_factory=lambda: _passed_on(REGISTRY),
+        validation_alias="SYNCLINE_REGISTRY",
+        description="The registry client's settings in the same way: "
+        f"{REGISTRY}BASIC_AUTH_USER_INFO=user:password",
+    )
+    kafka_config_file: Path | None = Field(
+        default=None,
+        description="File with librdkafka client settings, one `name=value` a line, # for "
+        "comments: keeps passwords out of the environment.",
     )
     data: Path = Field(
         default=Path(".syncline"), description="Folder for the embedded stack and local tables."
+    )
+    cache_dir: Path | None = Field(
+        default=None,
+        description="Folder for downloaded files. Empty: syncline in the user's cache folder.",
     )
     partitions: int = Field(
         default=4,
@@ -49,26 +81,64 @@ class Settings(BaseSettings):
         description="Stable name of this process among its kind: its static membership, its "
         "transactional id and its data folder hang on it. Two running processes never share one.",
     )
-    log_level: str = Field(default="info", pattern=r"^(debug|info|warning|error)$")
+    log_level: str = Field(
+        default="info",
+        pattern=r"^(debug|info|warning|error)$",
+        description="debug, info, warning or error.",
+    )
 
     def kafka_config(self) -> dict[str, Any]:
-        """For any confluent-kafka client: where, and TLS/SASL as given."""
-        own = {k.lower().replace("_", "."): v for k, v in self.kafka.items()}
-        return {"bootstrap.servers": self.bootstrap_servers, **own}
+        """For any confluent-kafka client: where, and TLS/SASL as given.
+
+        Raises Misused where the file with settings cannot be read.
+        """
+        own = {name: value.get_secret_value() for name, value in self.kafka.items()}
+        return {"bootstrap.servers": self.bootstrap_servers, **self._from_file(), **own}
+
+    def registry_config(self) -> dict[str, str]:
+        """For confluent-kafka's SchemaRegistryClient."""
+        own = {name: value.get_secret_value() for name, value in self.registry.items()}
+        return {"url": self.registry_url, **own}
 
     def shown(self) -> dict[str, str]:
         """Variable to value, secrets as `(secret)`."""
-        out: dict[str, str] = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if name == "kafka":
-                for key, text in value.items():
-                    secret = any(w in key.lower() for w in SECRET_WORDS)
-                    out[f"SYNCLINE_KAFKA__{key.upper()}"] = "(secret)" if secret else text
-                continue
-            secret = isinstance(value, SecretStr)
-            out[_variable(name)] = "(secret)" if secret else str(value)
+        out = {
+            _variable(name): "" if (value := getattr(self, name)) is None else str(value)
+            for name in type(self).model_fields
+            if name not in ("kafka", "registry")
+        }
+        for prefix, passed_on in ((KAFKA, self.kafka), (REGISTRY, self.registry)):
+            for name, value in sorted(passed_on.items()):
+                text = "(secret)" if SECRET.search(name) else value.get_secret_value()
+                out[prefix + name.upper().replace(".", "_")] = text
         return out
+
+    @classmethod
+    def described(cls) -> dict[str, str]:
+        """Variable to what it is for."""
+        return {
+            {"kafka": f"{KAFKA}…", "registry": f"{REGISTRY}…"}.get(name, _variable(name)): (
+                field.description or ""
+            )
+            for name, field in cls.model_fields.items()
+        }
+
+    def _from_file(self) -> dict[str, str]:
+        if self.kafka_config_file is None:
+            return {}
+        try:
+            text = self.kafka_config_file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Misused(f"SYNCLINE_KAFKA_CONFIG_FILE: {error}") from error
+        found: dict[str, str] = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            name, equals, value = line.partition("=")
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            if not equals or not name.strip():
+                raise Misused(f"{self.kafka_config_file}:{number}: not a `name=value` line")
+            found[name.strip()] = value.strip()
+        return found
 
 
 def _variable(name: str) -> str:
