@@ -140,6 +140,11 @@ class Stack:
         self._await_broker()
         self._write_state()
 
+    def check(self) -> None:
+        """Raises StackFailed where a program has ended by itself."""
+        for name, jvm in self._jvms.items():
+            self._still(name, jvm)
+
     def stop(self) -> None:
         """Clean stop of both, about half a second; a temporary folder goes too.
 
@@ -225,13 +230,17 @@ class Stack:
         jvm = self._jvms[name]
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
-            if (code := jvm.ended()) is not None:
-                raise StackFailed(f"{name} ended with exit code {code}: {jvm.log()}")
+            self._still(name, jvm)
             with contextlib.suppress(KafkaException, httpx.HTTPError):
                 if ready():
                     return
             time.sleep(0.05)
         raise StackFailed(f"{name} was not ready after {READY_S:g} s: {jvm.log()}")
+
+    @staticmethod
+    def _still(name: str, jvm: Jvm) -> None:
+        if (code := jvm.ended()) is not None:
+            raise StackFailed(f"{name} ended with exit code {code}: {jvm.log()}")
 
     def _admin(self) -> AdminClient:
         return AdminClient(

@@ -1,0 +1,92 @@
+"""`syncline up`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syncline import cluster, stack
+from syncline.errors import Failed
+from syncline.progress import Teller
+from syncline.settings import Settings
+from syncline.supervisor import Supervisor
+
+app = typer.Typer()
+
+PROCESSES = ("gateway", "streams", "connectors")
+CHECK_S = 0.3
+
+
+@app.command()
+def up(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CONFIGURATION]",
+            help="Configuration folder: apply it and run gateway, streams and connectors too.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Run Kafka and the registry on this machine until Ctrl-C, with all topics created.
+
+    Where KAFKA_BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL are set, that cluster is used. Data stays
+    in the data folder (SYNCLINE_DATA); other commands find the stack there.
+    """
+    settings = Settings()
+    # From here on SIGTERM ends things in the same way as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ExitStack() as ends, Teller() as teller:
+        try:
+            own = None
+            if not (settings.bootstrap_servers or settings.registry_url):
+                own = stack.Stack.start(
+                    settings.data / "stack", say=teller.say, progress=teller.progress
+                )
+                ends.callback(own.stop)
+            settings = cluster.located(settings)
+            created = cluster.create_topics(settings)
+            teller.say(f"created {len(created)} topics" if created else "all topics are there")
+            print(f"KAFKA_BOOTSTRAP_SERVERS={settings.bootstrap_servers}")
+            print(f"SCHEMA_REGISTRY_URL={settings.registry_url}", flush=True)
+            processes = _start(folder, settings, teller) if folder else None
+            if processes:
+                ends.callback(processes.stop)
+            teller.say("running; Ctrl-C stops")
+            while True:
+                time.sleep(CHECK_S)
+                if own:
+                    own.check()
+                for name in processes.check() if processes else ():
+                    teller.say(f"{name} had ended and was started again")
+        except KeyboardInterrupt:
+            teller.say("stopping")
+        except RuntimeError as error:  # of the supervisor: a process will not stay up
+            raise Failed(str(error)) from error
+
+
+def _start(folder: Path, settings: Settings, teller: Teller) -> Supervisor:
+    env = {
+        "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "SCHEMA_REGISTRY_URL": settings.registry_url,
+        "SYNCLINE_DATA": str(settings.data.resolve()),
+    }
+    applied = subprocess.run(  # noqa: S603 - our own command line
+        [sys.executable, "-m", "syncline", "apply", str(folder), "--yes"],
+        env={**os.environ, **env},
+        check=False,
+    )
+    if applied.returncode != 0:
+        raise typer.Exit(applied.returncode)
+    processes = Supervisor(settings.data / "logs", env)
+    for name in PROCESSES:
+        child = processes.add(name, name)
+        teller.say(f"{name}: log in {child.log}")
+    return processes
