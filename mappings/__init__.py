@@ -1,0 +1,1 @@
+"""Record to row: mapping documents, the expressions in them, and the fields they must fit."""
