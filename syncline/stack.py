@@ -29,7 +29,7 @@ from syncline import embedded, jars
 from syncline.errors import Failed
 from syncline.jvm import AheadOfTime, Jvm, JvmFailed, Program, java
 
-__all__ = ["Stack", "StackFailed", "State", "running"]
+__all__ = ["Stack", "StackFailed", "State", "is_free", "running"]
 
 READY_S = 60.0
 """Longest wait for a JVM; far above the usual 1 to 5 s, for machines under load."""
@@ -368,13 +368,14 @@ def _ports(data: Path | None) -> dict[str, int]:
     if data:
         with contextlib.suppress(OSError, ValueError):
             ports = json.loads((data / "ports.json").read_text())
-            if all(_is_free(port) for port in ports.values()):
+            if all(is_free(port) for port in ports.values()):
                 return ports
-    free = (port for port in random.SystemRandom().sample(PORTS, len(PORTS)) if _is_free(port))
+    free = (port for port in random.SystemRandom().sample(PORTS, len(PORTS)) if is_free(port))
     return dict(zip(("broker", "controller", "registry", "management"), free, strict=False))
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
