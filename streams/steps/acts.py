@@ -6,9 +6,10 @@ import msgspec
 
 from schemas.control import Act, ActKind, Target
 from schemas.journal import JournalEntry, JournalKind, Standing
+from schemas.parked import Stage
 from schemas.topics import JOURNAL
-from streams.steps.rows import Account, Destination, Row, RunMark, Source, Values
-from streams.steps.sending import advance, settle_parked
+from streams.steps.rows import Account, Destination, Owed, Row, RunMark, Source, SyncState, Values
+from streams.steps.sending import advance, parked_id, settle_parked
 from streams.steps.shape import map_again
 from streams.steps.work import Work
 
@@ -79,9 +80,11 @@ def act_on_person(work: Work, act: Act) -> None:
     for target in act.targets:
         if target.person != work.key:
             continue
-        there, row = _owed(work, target)
-        if there is None or row is None:
+        found = _owed(work, target)
+        if found is None:
             continue  # settled meanwhile: nothing is owed under this name any more
+        there, state, owed = found
+        row = owed.row
         match act.kind:
             case ActKind.fix:
                 _fix(work, row, act)
@@ -91,27 +94,27 @@ def act_on_person(work: Work, act: Act) -> None:
                     if source is not None:
                         source.fixes.pop(name, None)
             case ActKind.release:
-                _release(work, there, row)
+                _release(work, there, state, owed)
             case ActKind.discard:
-                _forget(work, there, row)
+                _forget(work, there, state, owed)
                 work.note(row, Standing.discarded, "discarded", reason=act.why, by=act.who)
                 advance(work, there)
             case _:
                 raise AssertionError(f"{act.kind} is about all persons")
 
 
-def _owed(work: Work, target: Target) -> tuple[Destination | None, Row | None]:
-    """The row that is parked under this id, if it still is (and is still that row)."""
+def _owed(work: Work, target: Target) -> tuple[Destination, SyncState | None, Owed] | None:
+    """What is parked under this id, if it still is (and is still that row); facts have no state."""
     for there in work.person.destinations.values():
         fact = there.facts.get(target.parked_id)
-        if fact is not None and fact.state == "owed":
-            return there, fact.row
-        for sync, state in there.syncs.items():
-            if state.owed is not None and f"{sync}:{work.key}" == target.parked_id:
-                row = state.owed.row
-                same = not target.row_id or target.row_id == row.row_id
-                return (there, row) if same else (None, None)
-    return None, None
+        if fact is not None and fact.owed is not None:
+            return there, None, fact.owed
+        for state in there.syncs.values():
+            for owed in (*state.invalid.values(), *((state.owed,) if state.owed else ())):
+                same = not target.row_id or target.row_id == owed.row.row_id
+                if same and parked_id(owed, work.key) == target.parked_id:
+                    return there, state, owed
+    return None
 
 
 def _fix(work: Work, row: Row, act: Act) -> None:
@@ -121,21 +124,21 @@ def _fix(work: Work, row: Row, act: Act) -> None:
         source.fixes[name] = (source.known.values.get(name), value)
 
 
-def _release(work: Work, there: Destination, row: Row) -> None:
+def _release(work: Work, there: Destination, state: SyncState | None, owed: Owed) -> None:
     """Decided anew from what is known now, and sent before bulk work."""
+    row = owed.row
     plan = work.plan(row.sync, row.run)
     if plan is None:
         return  # stays parked: its sync is not defined here
-    _forget(work, there, row)
-    row.rank = RELEASED
-    row.fields, row.lane, row.not_before_ms = Values(), "", 0
-    map_again(work, plan, row)
+    _forget(work, there, state, owed)
+    row.rank, row.fields, row.lane, row.not_before_ms = RELEASED, Values(), "", 0
+    map_again(work, plan, there, row, invalid=owed.stage != Stage.upload)
 
 
-def _forget(work: Work, there: Destination, row: Row) -> None:
-    """Take the row out of what is owed, with its tombstone."""
-    if row.row_id in there.facts:
-        del there.facts[row.row_id]
-        work.out.parked(row.row_id, None)
+def _forget(work: Work, there: Destination, state: SyncState | None, owed: Owed) -> None:
+    """Take it out of what is owed, with its tombstone."""
+    if state is not None:
+        settle_parked(work, state, owed)
     else:
-        settle_parked(work, there.syncs[row.sync])
+        del there.facts[owed.row.row_id]
+        work.out.parked(owed.row.row_id, None)

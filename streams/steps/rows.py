@@ -111,6 +111,9 @@ class SyncState(Struct, array_like=True):
 
     next: Row | None = None
     owed: Owed | None = None
+    """Refused by the destination."""
+    invalid: dict[str, Owed] = field(default_factory=dict[str, Owed])
+    """Refused by our own mapping or checks, by source object."""
 
 
 class Fact(Struct, array_like=True):

@@ -11,8 +11,8 @@ from schemas.definitions import Policy
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps.catalog import Plan
-from streams.steps.rows import Destination, Owed, Row, SyncState
-from streams.steps.values import fold, timed
+from streams.steps.rows import Destination, Owed, Row, SyncState, Values
+from streams.steps.values import drop, fold, timed
 from streams.steps.work import Work, json, without_values
 
 __all__ = [
@@ -31,25 +31,30 @@ BULK = 2
 WORDS_MAX = 2_000
 
 
-def parked_id(row: Row, person: str, *, fact: bool = False) -> str:
-    return row.row_id if fact else f"{row.sync}:{person}"
+def parked_id(owed: Owed, person: str) -> str:
+    """What the destination refused is the person's; what our own checks refused, the object's."""
+    row = owed.row
+    return f"{row.sync}:{person if owed.stage == Stage.upload else row.source}"
 
 
 def offer(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     """A valid row of state has been decided: it is next, unless something owed holds it back."""
     state = there.syncs.setdefault(plan.sync, SyncState())
+    invalid = state.invalid.pop(row.source, None)
+    if invalid is not None:  # the same object again, and valid now
+        work.out.parked(parked_id(invalid, work.key), None)
+        work.note(invalid.row, Standing.superseded, "newer", by=row.row_id)
     owed = state.owed
     if owed is not None:
-        refused = owed.field in owed.row.fields.values
-        if _try_again(plan.policy, owed, row, there):
-            settle_parked(work, state)
-            row.tries, row.first_ms = owed.row.tries, owed.row.first_ms
+        if owed.row.source == row.source and owed.field not in row.fields.values:
+            drop(owed.row.fields, owed.field)  # the object asks for it no longer
+        both = fold(owed.row.fields, row.fields)
+        if _try_again(plan.policy, owed, both, there):
+            settle_parked(work, state, owed)
             row = merge(work, owed.row, row)
-        elif plan.policy is Policy.pass_ and refused and len(row.fields.values) > 1:
-            row.fields.values.pop(owed.field, None)
-            row.fields.times.pop(owed.field, None)
+        elif plan.policy is Policy.pass_ and _passes(owed, row):
+            drop(row.fields, owed.field)
         else:
-            row.tries, row.first_ms = owed.row.tries, owed.row.first_ms
             owed.row = merge(work, owed.row, row)
             _park(work, owed)
             return
@@ -77,33 +82,39 @@ def owe(
 ) -> None:  # fmt: skip
     """A row was refused. Where a later one is owed already, that one carries it."""
     state = there.syncs.setdefault(row.sync, SyncState())
+    ours = stage is not Stage.upload
+    before = state.invalid.get(row.source) if ours else state.owed
     row.tries += 1
     row.first_ms = row.first_ms or work.index.now_ms
-    if state.owed is not None and state.owed.row.seq > row.seq:
-        state.owed.row.tries = max(state.owed.row.tries, row.tries)
-        work.note(row, Standing.superseded, "newer", by=state.owed.row.row_id)
+    if before is not None and before.row.seq > row.seq:
+        before.row = merge(work, row, before.row)
+        _park(work, before)
         return
-    if state.owed is not None:
-        row.tries = max(row.tries, state.owed.row.tries + 1)
-        row.first_ms = state.owed.row.first_ms
-        work.note(state.owed.row, Standing.superseded, "newer", by=row.row_id)
-    state.owed = Owed(row, stage.value, code, field, words[:WORDS_MAX])
-    _park(work, state.owed, request_id=request_id, position=position)
-    later, state.next = state.next, None
+    if before is not None:
+        row.tries = max(row.tries, before.row.tries + 1)
+        if ours:
+            work.note(before.row, Standing.superseded, "newer", by=row.row_id)
+        else:
+            row = merge(work, before.row, row)
+    owed = Owed(row, stage.value, code, field, words[:WORDS_MAX])
+    if ours:
+        state.invalid[row.source] = owed
+    else:
+        state.owed = owed
+    _park(work, owed, request_id=request_id, position=position)
     plan = work.plan(row.sync, row.run)
-    if later is not None and (plan is None or later.seq < row.seq):
-        state.next = later
-    elif later is not None and plan is not None:
+    if not ours and plan is not None and state.next is not None and state.next.seq > row.seq:
+        later, state.next = state.next, None
         offer(work, plan, there, later)
 
 
-def settle_parked(work: Work, state: SyncState) -> Row | None:
-    """What was owed is no longer: its tombstone, and its row."""
-    if state.owed is None:
-        return None
-    row, state.owed = state.owed.row, None
-    work.out.parked(parked_id(row, work.key), None)
-    return row
+def settle_parked(work: Work, state: SyncState, owed: Owed) -> None:
+    """It is owed no longer: out of the row, and its tombstone."""
+    if state.owed is owed:
+        state.owed = None
+    else:
+        del state.invalid[owed.row.source]
+    work.out.parked(parked_id(owed, work.key), None)
 
 
 def advance(work: Work, there: Destination) -> None:
@@ -127,7 +138,7 @@ def advance(work: Work, there: Destination) -> None:
         if row.standing != Standing.waiting:
             assert there.out is not None
             work.note(row, Standing.waiting, "behind", by=there.out.row_id)
-    for name in [n for n, s in there.syncs.items() if s.next is None and s.owed is None]:
+    for name in [n for n, s in there.syncs.items() if s == SyncState()]:
         del there.syncs[name]
 
 
@@ -180,24 +191,27 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     older, equal = False, dict[str, int]()
     for name, value in row.fields.values.items():
         at_ms = row.fields.time(name)
-        if name in written.values:
-            if at_ms < written.time(name):
-                older = True
-                continue
-            if written.values[name] == value:
-                equal[name] = at_ms
-                continue
+        known = name in written.values
+        if (known or name in written.times) and at_ms < written.time(name):
+            older = True
+            continue
+        if known and written.values[name] == value:
+            equal[name] = at_ms
+            continue
         sent[name], times[name] = value, at_ms
     for name, at_ms in equal.items():
         if at_ms != written.time(name):
             written.times[name] = at_ms
     row.lane = ""
     if not sent:
-        stale = older and not equal
-        work.note(row, Standing.stale if stale else Standing.unchanged)
+        if older and not equal:
+            reason = "the destination has newer values from another object of the person"
+            work.note(row, Standing.stale, "older", reason=reason)
+        else:
+            work.note(row, Standing.unchanged, "equal")
         return
     for name, at_ms in equal.items():
-        if name in plan.always or not written.values:
+        if name in plan.always:
             sent[name], times[name] = row.fields.values[name], at_ms
     row.fields = timed(sent, times)
     there.out = row
@@ -211,16 +225,20 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     work.note(row, Standing.out)
 
 
-def _try_again(policy: Policy, owed: Owed, row: Row, there: Destination) -> bool:
-    """Does this later row change what was refused?"""
-    if owed.stage != Stage.upload.value:
-        return True  # our own checks refused the earlier one, and have passed this one
+def _try_again(policy: Policy, owed: Owed, both: Values, there: Destination) -> bool:
+    """Is what was refused changed by what has been decided since?"""
     if policy is Policy.hold:
         return False
-    before, now = owed.row.fields.values, row.fields.values
-    if owed.field in before:
-        return owed.field not in now or now[owed.field] != before[owed.field]
+    before, now = owed.row.fields.values, both.values
+    if owed.field and owed.field in before:
+        return now[owed.field] != before[owed.field]
     return any(v != before.get(f, there.written.values.get(f)) for f, v in now.items())
+
+
+def _passes(owed: Owed, row: Row) -> bool:
+    """Whether something is left to go out without the refused field."""
+    named = owed.field in owed.row.fields.values
+    return named and any(f != owed.field for f in row.fields.values)
 
 
 def _park(work: Work, owed: Owed, *, request_id: str = "", position: int = -1) -> None:
@@ -234,7 +252,7 @@ def _park(work: Work, owed: Owed, *, request_id: str = "", position: int = -1) -
         row, Standing.parked, owed.code, field=owed.field, reason=shown, request_id=request_id,
         position=position,
     )  # fmt: skip
-    key = parked_id(row, work.key)
+    key = parked_id(owed, work.key)
     record = ParkedRecord(
         parked_id=key, stage=Stage(owed.stage), sync=row.sync, run=row.run, person=work.key,
         row_id=row.row_id, event_id=row.event_id, record_no=row.record_no,

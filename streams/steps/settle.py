@@ -14,7 +14,7 @@ from schemas.topics import ANSWERED
 from streams.steps import facts
 from streams.steps.rows import Account, Destination, Row, SyncState
 from streams.steps.sending import advance, merge, owe
-from streams.steps.values import fold
+from streams.steps.values import fold, forget
 from streams.steps.work import Work
 
 __all__ = ["settle"]
@@ -48,15 +48,15 @@ def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutco
                 request_id=outcome.request_id, position=outcome.position,
             )  # fmt: skip
         case OutcomeKind.unknown:
-            for name in row.fields.values:  # it may stand there now, or not
-                there.written.values.pop(name, None)
-                there.written.times.pop(name, None)
+            forget(there.written, row.fields.values)
             owe(
                 work, there, row, Stage.upload, outcome.code or "unknown", "",
                 outcome.words or "sent, no answer, and it could not be read back",
                 request_id=outcome.request_id, position=outcome.position,
             )  # fmt: skip
         case OutcomeKind.returned:
+            # "Not tried" is what the worker knows; one that died before it may have tried.
+            forget(there.written, row.fields.values)
             _given_back(work, row, outcome)
             state = there.syncs.setdefault(row.sync, SyncState())
             state.next = row if state.next is None else merge(work, row, state.next)

@@ -14,10 +14,10 @@ from schemas.ids import row_id, sync_of
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps import facts
-from streams.steps.catalog import Plan
+from streams.steps.catalog import Plan, Shaped
 from streams.steps.rows import Destination, Row, Source, Values
 from streams.steps.sending import advance, offer, owe
-from streams.steps.values import patch, timed
+from streams.steps.values import fold, patch, timed
 from streams.steps.work import Work, without_values
 
 __all__ = ["decide", "map_again", "park_unshaped"]
@@ -58,18 +58,26 @@ def decide(work: Work, record: ResolvedRecord) -> None:
             _decide_for(work, plan, source, row, event)
 
 
-def map_again(work: Work, plan: Plan, row: Row) -> None:
-    """Decide a row anew from what is known now: it was owed, and has been released."""
-    source = work.person.sources.get(row.source) or Source()
-    connection, object_type, object_id = row.source.split(":", 2)
-    event = PlatformEvent(
-        event_id=row.event_id, connection=connection,
-        platform=work.catalog.gate(connection).partition("/")[0], object_type=object_type,
-        object_id=object_id, kind=EventKind.updated, run=row.run, record_no=row.record_no,
-        occurred_ms=source.known.newest_ms(), received_ms=work.index.now_ms, values=b"{}",
-        payload=b"",
-    )  # fmt: skip
-    _decide_for(work, plan, source, row, event)
+def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: bool) -> None:
+    """Decide a row anew from what is known now: it was owed, and has been released.
+
+    `invalid`: our own checks refused it, for what its object says. What the destination refused
+    may carry values of all the person's objects that this sync follows: so they all speak again.
+    """
+    work.person.seq += 1
+    row.seq = work.person.seq
+    own = work.person.sources.get(row.source) or Source()
+    shaped = _shape(work, plan, own, _event_again(work, row, row.source, own))
+    whole = _with_times(plan, own.known, shaped.fields or {}) if not shaped.errors else Values()
+    for key, source in work.person.sources.items():
+        if invalid or key == row.source or not key.startswith(_prefix(plan)):
+            continue
+        other = _shape(work, plan, source, _event_again(work, row, key, source))
+        if other.fields and not other.errors:
+            whole = fold(_with_times(plan, source.known, other.fields), whole)
+    if whole.values:
+        shaped = Shaped(whole.values)
+    _take(work, plan, there, row, shaped, whole)
 
 
 def park_unshaped(work: Work, record: ResolvedRecord, code: str, words: str) -> None:
@@ -125,31 +133,56 @@ def _decide_for(work: Work, plan: Plan, source: Source, row: Row, event: Platfor
     work.person.seq += 1
     row.seq = work.person.seq
     there = work.person.destinations.setdefault(plan.target, Destination())
-    known = source.known
-    values = {name: known.values.get(name) for name in plan.mapping.inputs}
+    shaped = _shape(work, plan, source, event)
+    _take(work, plan, there, row, shaped, _with_times(plan, source.known, shaped.fields or {}))
+    if there == Destination():
+        del work.person.destinations[plan.target]
+
+
+def _shape(work: Work, plan: Plan, source: Source, event: PlatformEvent) -> Shaped:
+    """Filter, map and validate what is known of an object, with what people have mended in it."""
+    known = source.known.values
+    values = {name: known.get(name) for name in plan.mapping.inputs}
     for name, (_, mended) in source.fixes.items():
         values[name] = mended
-    shaped = plan.mapping.shape(values, event, work.key)
-    if shaped.fields is not None:
-        row.fields = _with_times(plan, known, shaped.fields)
+    return plan.mapping.shape(values, event, work.key)
+
+
+def _take(
+    work: Work, plan: Plan, there: Destination, row: Row, shaped: Shaped, fields: Values
+) -> None:
+    """Every decided record lands in exactly one branch; then the destination goes on."""
+    row.fields = fields
     if shaped.errors:
         first = shaped.errors[0]
         words = "; ".join(f"{e.field}: {e.words}" for e in shaped.errors)
-        if plan.fact:
-            facts.owe(work, there, row, Stage(first.stage), first.code, first.field, words)
-        else:
-            owe(work, there, row, Stage(first.stage), first.code, first.field, words)
+        park = facts.owe if plan.fact else owe
+        park(work, there, row, Stage(first.stage), first.code, first.field, words)
     elif shaped.fields is None:
-        work.note(row, Standing.filtered, reason=shaped.why)
-    elif not row.fields.values:
+        work.note(row, Standing.filtered, "filter", reason=shaped.why)
+    elif not fields.values:
         work.note(row, Standing.unchanged, "nothing_known")
     elif plan.fact:
         facts.send(work, plan, there, row)
     else:
         offer(work, plan, there, row)
     advance(work, there)
-    if there == Destination():
-        del work.person.destinations[plan.target]
+
+
+def _prefix(plan: Plan) -> str:
+    return f"{plan.source}:{plan.source_object}:"
+
+
+def _event_again(work: Work, row: Row, key: str, source: Source) -> PlatformEvent:
+    """What a mapping may ask about an event, where there is none any more."""
+    connection, object_type, object_id = key.split(":", 2)
+    return PlatformEvent(
+        event_id=row.event_id, connection=connection,
+        platform=work.catalog.gate(connection).partition("/")[0], object_type=object_type,
+        object_id=object_id, kind=EventKind.updated, run=row.run, record_no=row.record_no,
+        occurred_ms=source.known.newest_ms(), received_ms=work.index.now_ms, values=b"{}",
+        payload=b"",
+    )  # fmt: skip
 
 
 def _with_times(plan: Plan, known: Values, fields: dict[str, Any]) -> Values:

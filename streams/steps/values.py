@@ -5,7 +5,7 @@ from typing import Any
 
 from streams.steps.rows import Values
 
-__all__ = ["fold", "patch", "timed"]
+__all__ = ["drop", "fold", "forget", "patch", "timed"]
 
 
 def timed(values: dict[str, Any], times: Mapping[str, int]) -> Values:
@@ -27,12 +27,26 @@ def fold(earlier: Values, later: Values) -> Values:
     ):
         return later
     values = dict(earlier.values)
-    times = {f: earlier.time(f) for f in values}
+    times = {**earlier.times, **{f: earlier.time(f) for f in values}}
     for name, value in later.values.items():
         if name not in times or later.time(name) >= times[name]:
             values[name] = value
             times[name] = later.time(name)
     return timed(values, times)
+
+
+def drop(values: Values, name: str) -> None:
+    """Leave a field out."""
+    values.values.pop(name, None)
+    values.times.pop(name, None)
+
+
+def forget(values: Values, names: Iterable[str]) -> None:
+    """What these fields hold is not known any more; how new it is at least, stays known."""
+    for name in names:
+        if name in values.values:
+            values.times[name] = values.time(name)
+            del values.values[name]
 
 
 def patch(

@@ -1,0 +1,61 @@
+"""Kafka in memory, as far as the rules depend on it: partitioned logs, and transactions."""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from schemas.base import Message
+from streams.steps.outputs import Send
+
+PARTITIONS = 3
+
+
+class Entry(NamedTuple):
+    key: str
+    message: Message | None
+
+
+class Log:
+    """Topics as lists of entries; what is appended in one call is one transaction."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+
+    def commit(self, sends: Iterable[Send]) -> None:
+        for send in sends:
+            partition = partition_of(send.key) if send.partition is None else send.partition
+            self.entries[send.topic, partition].append(Entry(send.key, send.message))
+
+    def all(self, topic: str) -> list[Entry]:
+        """Every entry of a topic; in order within a partition, hence within a key."""
+        return [e for p in range(PARTITIONS) for e in self.entries[topic, p]]
+
+    def compacted(self, topic: str) -> dict[str, Message]:
+        newest = {e.key: e.message for e in self.all(topic)}
+        return {key: message for key, message in newest.items() if message is not None}
+
+
+def partition_of(key: str) -> int:
+    return zlib.crc32(key.encode()) % PARTITIONS
+
+
+class Overlay:
+    """Rows of one table partition as a chunk changes them; dropped when the chunk does not commit."""
+
+    def __init__(self, stored: dict[str, bytes]) -> None:
+        self.stored = stored
+        self.changed: dict[str, bytes | None] = {}
+
+    def get(self, key: str) -> bytes | None:
+        return self.changed[key] if key in self.changed else self.stored.get(key)
+
+    def put(self, key: str, row: bytes | None) -> None:
+        self.changed[key] = row
+
+    def commit(self) -> None:
+        for key, row in self.changed.items():
+            if row is None:
+                self.stored.pop(key, None)
+            else:
+                self.stored[key] = row

@@ -1,0 +1,459 @@
+"""What must be true of a world, computed from its logs and platforms in the plainest way.
+
+It shares no rule with the steps: it folds whole histories, with everything known, where the steps
+see one message at a time. Each problem found is a sentence that begins with the promise it breaks.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas import ids
+from schemas.control import Act, ActKind
+from schemas.definitions import Policy
+from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
+from schemas.identity import AddressAsked
+from schemas.journal import FATES, JournalEntry, JournalKind, RowNote, Standing
+from schemas.parked import ParkedRecord, Stage
+from schemas.topics import ASKED, JOURNAL, PARKED, RESOLVED, events_of
+from streams.steps.control import FINAL
+from streams.steps.rows import Run
+from tests.simulation.definitions import MAPPINGS, SYNCS
+from tests.simulation.source import FIELDS
+from tests.simulation.world import World
+
+__all__ = ["judge"]
+
+FUTURE_MS = 300_000
+GIVEN_UP = {Standing.cancelled, Standing.discarded, Standing.parked, Standing.filtered}
+"""What such a record asked for may be missing, or have been overtaken."""
+SELF_EXPLAINING = {Standing.written, Standing.accepted, Standing.unchanged, Standing.out}
+
+
+@dataclass
+class Story:
+    """One record for one sync: what the journal says of it."""
+
+    event: PlatformEvent
+    sync: str
+    notes: list[RowNote] = field(default_factory=list)
+
+    @property
+    def last(self) -> RowNote | None:
+        return self.notes[-1] if self.notes else None
+
+
+@dataclass
+class Wish:
+    """What one record would have its destination hold: field to (value, source time)."""
+
+    row_id: str
+    sync: str
+    person: str
+    source: str
+    fields: dict[str, tuple[Any, int]] | None = None
+    """None: the filter left it out, or our own checks refused it."""
+    filtered: bool = False
+    stale: bool = False
+
+
+def judge(world: World, *, healed: bool) -> list[str]:
+    """All problems; none: every promise is kept. `healed`: nothing may wait any more."""
+    stories = _stories(world)
+    problems = [*_admitted(world), *_balance(world, stories), *_reasons(stories)]
+    problems += _places(world, stories, healed=healed)
+    problems += _order(world)
+    wishes = _wishes(world)
+    problems += _verdicts(stories, wishes)
+    if healed:
+        problems += _contents(world, stories, wishes)
+        problems += _runs(world, stories)
+    return problems
+
+
+# ---- P1 and P2: every event passes admit once, to one person
+
+
+def _admitted(world: World) -> Iterator[str]:
+    came: dict[str, list[str]] = defaultdict(list)
+    reads: set[str] = set()
+    for entry in world.log.all(events_of("hubspot")):
+        event = _event(entry.message)
+        if event.event_id not in came[event.object_key]:
+            came[event.object_key].append(event.event_id)
+        if event.origin is Origin.read:
+            reads.add(event.event_id)
+    went: dict[str, list[str]] = defaultdict(list)
+    persons: dict[str, set[str]] = defaultdict(set)
+    for entry in world.log.all(RESOLVED):
+        record = entry.message
+        assert isinstance(record, ResolvedRecord)
+        went[record.event.object_key].append(record.event.event_id)
+        persons[record.event.object_key].add(record.person)
+    parked = {r.event_id for r in _parked(world).values() if r.stage in (Stage.admit, Stage.intake)}
+    for key, events in came.items():
+        if sorted(went[key]) != sorted(e for e in events if e not in parked):
+            yield f"P1 {key}: {len(events)} events came, {len(went[key])} went on"
+        told = [e for e in events if e not in parked and e not in reads]
+        if [e for e in went[key] if e not in reads] != told:
+            yield f"P3 {key}: events overtook each other in admit"
+        if len(persons[key]) > 1:
+            yield f"P2 {key}: its events went to {len(persons[key])} persons"
+    yield from _addresses(world, persons)
+
+
+def _addresses(world: World, persons: dict[str, set[str]]) -> Iterator[str]:
+    owners: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for entry in world.log.all(ASKED):
+        asked = entry.message
+        assert isinstance(asked, AddressAsked)
+        owners.setdefault(asked.identity, asked.proposed)
+        if asked.proposed == ids.person_key(asked.object_key):
+            first.setdefault(asked.object_key, asked.identity)
+    for key, identity in first.items():
+        alone = {ids.person_key(key)}
+        if persons[key] and persons[key] not in ({owners[identity]}, alone):
+            yield f"P2 {key}: belongs to nobody who owns its address"
+        if persons[key] == alone and owners[identity] not in alone and not _late(world, key):
+            yield f"P2 {key}: is a twin of the owner of its address"
+
+
+def _late(world: World, key: str) -> bool:
+    """Whether the object was known before it told any address: then nothing moves (for now)."""
+    for entry in world.log.all(events_of("hubspot")):
+        event = _event(entry.message)
+        if event.object_key == key:
+            values = json.loads(event.values)
+            if values.get("email"):
+                return False
+            if not event.thin or event.kind is EventKind.deleted:
+                return True
+    return False
+
+
+# ---- P4 and P5: the journal alone
+
+
+def _stories(world: World) -> dict[str, Story]:
+    stories: dict[str, Story] = {}
+    for entry in world.log.all(events_of("hubspot")):
+        event = _event(entry.message)
+        for sync in _wanted(world, event):
+            row = ids.row_id(event.event_id, sync)
+            stories.setdefault(row, Story(event, sync))
+    return stories
+
+
+def _balance(world: World, stories: dict[str, Story]) -> Iterator[str]:
+    received = Counter(
+        ids.row_id(e.event_id, sync)
+        for e in (_event(x.message) for x in world.log.all(events_of("hubspot")))
+        for sync in _wanted(world, e)
+    )
+    begun: Counter[str] = Counter()
+    for entry, note in _notes(world):
+        story = stories.get(note.row_id)
+        if story is None or story.sync != entry.sync or story.event.run != entry.run:
+            yield f"P4 the journal speaks of {note.row_id[:8]}, which nobody received"
+            continue
+        if not note.was:
+            begun[note.row_id] += 1
+        if note.standing is Standing.duplicate:
+            continue
+        before = story.last.standing.value if story.last else ""
+        if note.was != before:
+            yield f"P4 {note.row_id[:8]}: was {before or 'new'}, the journal says {note.was}"
+        story.notes.append(note)
+    for row_id, number in received.items():
+        if begun[row_id] != number:
+            yield f"P4 {row_id[:8]}: received {number} times, begun {begun[row_id]} times"
+
+
+def _reasons(stories: dict[str, Story]) -> Iterator[str]:
+    for row_id, story in stories.items():
+        note = story.last
+        if note is None:
+            continue
+        standing = note.standing
+        told = note.code or note.reason
+        if standing not in SELF_EXPLAINING and not told:
+            yield f"P5 {row_id[:8]}: {standing.value} without a reason"
+        if standing in (Standing.discarded, Standing.cancelled) and not note.by:
+            yield f"P5 {row_id[:8]}: {standing.value} by nobody"
+        if standing is Standing.superseded and note.by not in stories:
+            yield f"P5 {row_id[:8]}: superseded by {note.by!r}, which does not exist"
+
+
+def _places(world: World, stories: dict[str, Story], *, healed: bool) -> Iterator[str]:
+    parked = {r.row_id for r in _parked(world).values() if r.row_id}
+    for row_id, story in stories.items():
+        note = story.last
+        if note is None:
+            yield f"P1 {row_id[:8]} ({story.sync} {story.event.run}): nothing became of it"
+            continue
+        if note.standing not in FATES and (healed or note.standing is not Standing.waiting):
+            yield f"P4 {row_id[:8]}: still {note.standing.value} {note.code}"
+        if (note.standing is Standing.parked) != (row_id in parked) and note.code not in (
+            "too_many_waiting",
+        ):
+            yield f"P5 {row_id[:8]}: {note.standing.value}, but parked topic says otherwise"
+
+
+# ---- P2 and P3: what the destinations hold
+
+
+def _order(world: World) -> Iterator[str]:
+    """A destination's field never goes back to what a person's only source object said before."""
+    objects: dict[str, set[str]] = defaultdict(set)
+    for entry in world.log.all(RESOLVED):
+        record = entry.message
+        assert isinstance(record, ResolvedRecord)
+        objects[record.person].add(record.event.object_key)
+    contacts = {c.key: c for p in world.portals.values() for c in p.contacts}
+    for platform in world.platforms.values():
+        for (kind, person, name), values in platform.ledger.items():
+            contact = contacts[next(iter(objects[person]))]
+            if len(objects[person]) > 1 or contact.skewed:
+                continue
+            for sync in world.names:
+                made = MAPPINGS[sync].made.get(name)
+                target = (SYNCS[sync].destination_object, SYNCS[sync].source)
+                if made is None or target != (kind, contact.portal):
+                    continue
+                told = [made[1](state.get(made[0])) for _, state in contact.history]
+                plain = [v for v in values if not str(v).startswith("fixed-")]
+                if not _in_order(plain, told):
+                    yield f"P3 {contact.key} {name}: source {told}, destination took {values}"
+
+
+def _in_order(taken: list[Any], told: list[Any]) -> bool:
+    """Whether `taken` can be read off `told` from left to right."""
+    rest = iter(told)
+    return all(any(value == other for other in rest) for value in taken)
+
+
+@dataclass
+class Knowledge:
+    """What one source object has said up to some point, and what a person put in its place."""
+
+    fields: dict[str, tuple[Any, int]] = field(default_factory=dict)
+    """Field to (value, source time)."""
+    fixed: dict[str, Any] = field(default_factory=dict)
+    """The last fix that was asked for; whether it was done is not known here."""
+
+
+@dataclass
+class Wishes:
+    by_row: dict[str, Wish] = field(default_factory=dict)
+    objects: dict[str, Knowledge] = field(default_factory=lambda: defaultdict(Knowledge))
+    """What was known of each object in the end."""
+
+
+def _wishes(world: World) -> Wishes:
+    """What every record asked for, with all that was known when it was decided."""
+    wishes = Wishes()
+    for agent in world.agents:
+        if agent.name != "shape":
+            continue
+        for _, message in agent.history:
+            if isinstance(message, ResolvedRecord):
+                known = wishes.objects[message.event.object_key]
+                for wish in _wish(world, known, message):
+                    wishes.by_row[wish.row_id] = wish
+            elif isinstance(message, Act) and message.kind is ActKind.fix:
+                for target in message.targets:
+                    source = wishes.by_row[target.row_id].source
+                    wishes.objects[source].fixed = json.loads(message.values)
+    return wishes
+
+
+def _wish(world: World, known: Knowledge, record: ResolvedRecord) -> Iterator[Wish]:
+    event = record.event
+    followed = event.kind is not EventKind.deleted
+    stale = False
+    if followed:
+        at_ms = _at_ms(event)
+        values = json.loads(event.values)
+        read = {"email"}.union(*(MAPPINGS[n].inputs for n in _of(world, event.connection)))
+        spoken = [f for f in sorted(read) if f in values or not event.thin]
+        older = [f for f in spoken if f in known.fields and at_ms < known.fields[f][1]]
+        stale = bool(spoken) and len(older) == len(spoken)
+        for name in spoken:
+            if name not in older:
+                known.fields[name] = (values.get(name), at_ms)
+    for sync in _wanted(world, event):
+        row = ids.row_id(event.event_id, sync)
+        wish = Wish(row, sync, record.person, event.object_key, stale=stale)
+        if followed:
+            wish.fields = _mapped(sync, known, event, record.person)
+            wish.filtered = wish.fields is None and _is_filtered(sync, known.fields)
+        yield wish
+
+
+def _mapped(
+    sync: str, known: Knowledge, event: PlatformEvent, person: str
+) -> dict[str, tuple[Any, int]] | None:
+    """The row, made of what the source says; where that gives none, of what was put in its place."""
+    mapping = MAPPINGS[sync]
+    said = {f: v for f, (v, _) in known.fields.items()}
+    for values in (said, {**said, **known.fixed}):
+        shaped = mapping.shape(values, event, person)
+        if shaped.fields is not None and not shaped.errors:
+            return {
+                to: (value, known.fields[mapping.made[to][0]][1])
+                for to, value in shaped.fields.items()
+                if mapping.made[to][0] in known.fields
+            }
+    return None
+
+
+def _is_filtered(sync: str, known: dict[str, tuple[Any, int]]) -> bool:
+    where = MAPPINGS[sync].where
+    return bool(where) and known.get(where, (None, 0))[0] in (None, "", "no")
+
+
+def _verdicts(stories: dict[str, Story], wishes: Wishes) -> Iterator[str]:
+    """The first word of the journal on each record is what the oracle would have said."""
+    sources: dict[str, set[str]] = defaultdict(set)
+    for wish in wishes.by_row.values():
+        sources[wish.person].add(wish.source)
+    for row_id, wish in wishes.by_row.items():
+        story = stories[row_id]
+        if not story.notes:
+            continue
+        first = story.notes[0]
+        if first.standing is Standing.filtered and wish.fields is not None:
+            yield f"P5 {row_id[:8]}: filtered, but the filter lets it pass"
+        alone = len(sources[wish.person]) == 1
+        if first.standing is Standing.stale and not wish.stale and alone:
+            yield f"P5 {row_id[:8]}: stale, but it tells something new"
+        if wish.filtered and not wish.stale and first.standing not in (
+            Standing.filtered, Standing.cancelled,
+        ):  # fmt: skip
+            yield f"P5 {row_id[:8]}: {first.standing.value}, but the filter leaves it out"
+
+
+def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterator[str]:
+    """A destination holds, per field, the newest that any record asked for and that was not given
+    up; or something newer that was known when it was released."""
+    asked: dict[tuple[str, str, str], list[tuple[int, int, Any, bool]]] = defaultdict(list)
+    facts: Counter[str] = Counter()
+    for seq, (row_id, wish) in enumerate(wishes.by_row.items()):
+        sync = SYNCS[wish.sync]
+        fate = _fate(stories, row_id)
+        if sync.destination_object == "visit":
+            if fate in (Standing.written, Standing.accepted, Standing.unchanged):
+                facts[row_id] += 1
+            continue
+        for name, (value, at_ms) in (wish.fields or {}).items():
+            given_up = fate in GIVEN_UP or (value == "bad" and sync.policy is Policy.pass_)
+            key = (sync.destination_object, wish.person, name)
+            asked[key].append((at_ms, seq, value, given_up))
+    sources = {(w.person, w.sync): set[str]() for w in wishes.by_row.values()}
+    for wish in wishes.by_row.values():
+        sources[wish.person, wish.sync].add(wish.source)
+    for (kind, person, name), rows in asked.items():
+        platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
+        held = platform.objects.get((kind, person), {})
+        kept = [r for r in rows if not r[3]]
+        newest = max(kept, key=lambda r: r[:2]) if kept else (-1, -1, None, False)
+        allowed = [newest[2]] if kept else []
+        allowed += [r[2] for r in rows if r[3] and r[0] >= newest[0]]
+        for (who, sync), keys in sources.items():
+            if who == person and SYNCS[sync].destination_object == kind:
+                for key in keys:
+                    now = _mapped(sync, wishes.objects[key], _NO_EVENT, person) or {}
+                    if name in now and now[name][1] >= newest[0]:
+                        allowed.append(now[name][0])
+        if name in held and held[name] not in allowed:
+            if not str(held[name]).startswith("fixed-"):
+                yield f"P2 {kind} {person[:8]} {name}: holds {held[name]!r}, asked {allowed}"
+        elif name not in held and kept:
+            yield f"P1 {kind} {person[:8]} {name}: holds nothing, asked {allowed}"
+    done = world.platforms["mailchimp"].facts
+    for row_id in facts.keys() | done.keys():
+        if facts[row_id] != done.get(row_id, 0) and _fate(stories, row_id) is not Standing.parked:
+            yield f"P2 fact {row_id[:8]}: counted {done.get(row_id, 0)}, has {facts[row_id]} fates"
+
+
+_NO_EVENT = PlatformEvent(
+    event_id="", connection="hub", platform="hubspot", object_type="contact", object_id="",
+    occurred_ms=0, received_ms=0, values=b"{}", payload=b"",
+)  # fmt: skip
+
+
+def _fate(stories: dict[str, Story], row_id: str) -> Standing:
+    """Fate of a record, or of the one that carries it."""
+    for _ in range(len(stories)):
+        note = stories[row_id].last
+        assert note is not None
+        if note.standing is not Standing.superseded:
+            return note.standing
+        row_id = note.by
+    raise AssertionError("records supersede each other in a circle")
+
+
+def _runs(world: World, stories: dict[str, Story]) -> Iterator[str]:
+    begun: dict[str, Counter[str]] = defaultdict(Counter)
+    for entry, note in _notes(world):
+        if entry.run:
+            begun[entry.run][note.standing.value] += 1
+            if note.was:
+                begun[entry.run][note.was] -= 1
+    rows = world.run_rows()
+    for name in world.runs:
+        run = rows.get(name)
+        if not isinstance(run, Run) or run.state not in FINAL:
+            yield f"P1 {name}: {getattr(run, 'state', 'unknown')}, and nothing moves"
+            continue
+        counts = {s: n for s, n in run.counts.items() if n}
+        if counts != {s: n for s, n in begun[name].items() if n}:
+            yield f"P4 {name}: counts {counts}, the journal {dict(begun[name])}"
+        if sum(counts.values()) != run.fetched:
+            yield f"P4 {name}: fetched {run.fetched}, accounted for {sum(counts.values())}"
+        if run.state == "completed" and not run.last:
+            yield f"P1 {name}: completed before its last page"
+    assert stories is not None
+
+
+# ---- reading
+
+
+def _wanted(world: World, event: PlatformEvent) -> list[str]:
+    if event.run:
+        return [ids.sync_of(event.run)]
+    if event.origin is Origin.read:
+        return []
+    return _of(world, event.connection)
+
+
+def _of(world: World, connection: str) -> list[str]:
+    """The syncs that follow a connection."""
+    return [n for n in sorted(world.names) if SYNCS[n].source == connection]
+
+
+def _notes(world: World) -> Iterator[tuple[JournalEntry, RowNote]]:
+    for entry in world.log.all(JOURNAL):
+        message = entry.message
+        assert isinstance(message, JournalEntry)
+        if message.kind in (JournalKind.admitted, JournalKind.decided):
+            for note in message.rows:
+                yield message, note
+
+
+def _parked(world: World) -> dict[str, ParkedRecord]:
+    found: Iterable[tuple[str, Any]] = world.log.compacted(PARKED).items()
+    return {k: m for k, m in found if isinstance(m, ParkedRecord)}
+
+
+def _event(message: Any) -> PlatformEvent:
+    assert isinstance(message, PlatformEvent)
+    return message
+
+
+def _at_ms(event: PlatformEvent) -> int:
+    future = event.occurred_ms > event.received_ms + FUTURE_MS
+    return event.received_ms if future else event.occurred_ms

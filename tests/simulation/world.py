@@ -1,0 +1,252 @@
+"""One simulated world: drawn from a seed, run to its end, then judged by the oracle."""
+
+import json
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from schemas import ids
+from schemas.control import Act, ActKind, Target, Tick
+from schemas.events import EventKind, PlatformEvent
+from schemas.parked import ParkedRecord
+from schemas.topics import CONTROL, PARKED, RUNS, TICKS, events_of
+from streams.steps.outputs import Send
+from streams.steps.rows import unpack_run
+from tests.simulation.agents import topology
+from tests.simulation.definitions import catalog
+from tests.simulation.log import PARTITIONS, Log, partition_of
+from tests.simulation.source import Portal
+from tests.simulation.worker import ACCOUNTS, Platform, Worker
+
+__all__ = ["World"]
+
+CRASH = 0.08
+ACTIONS = 500
+QUIET_MAX = 6_000
+"""Steps in which a world without new work must come to rest."""
+
+
+@dataclass
+class Delivery:
+    """A webhook under way."""
+
+    event: PlatformEvent
+    due_ms: int
+
+
+@dataclass
+class World:
+    seed: int
+    now_ms: int = 1_000_000
+    deliveries: list[Delivery] = field(default_factory=list)
+    received: list[PlatformEvent] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    acts: list[tuple[str, Act]] = field(default_factory=list)
+    crash: float = CRASH
+
+    def __post_init__(self) -> None:
+        self.draw = random.Random(zlib.crc32(b"world %d" % self.seed))
+        names = ["leads", "news"]
+        names += [n for n in ("leads2", "visits") if self.draw.random() < 0.6]
+        self.catalog = catalog(*names)
+        self.log = Log()
+        self.agents = topology(self.log, self.catalog)
+        self.portals = {n: Portal(n, self.draw) for n in ("hub", "hub2")}
+        self.platforms = {n: Platform() for n in ("salesforce", "mailchimp")}
+        self.workers = [
+            Worker(n, p, self.log, self.platforms.get(n) or Platform(), self.portals, self.draw)
+            for n in ("hubspot", "salesforce", "mailchimp")
+            for p in range(PARTITIONS)
+        ]
+        emails = [f"person{n}@x.io" for n in range(self.draw.randint(4, 9))]
+        for portal, most in (("hub", 12), ("hub2", 4)):
+            for _ in range(self.draw.randint(2, most)):
+                email = self.draw.choice([*emails, None]) if self.draw.random() < 0.9 else None
+                self.portals[portal].create(email, self.now_ms)
+        self.names = names
+
+    # ---- the life of it
+
+    def live(self) -> None:
+        """Changes, webhooks, runs, acts and deaths at random."""
+        does: list[tuple[Callable[[], object], int]] = [
+            (self._agent, 50), (self._worker, 25), (self._change, 8), (self._deliver, 14),
+            (self._tick, 4), (self._operate, 2), (self._start_run, 1), (self._switch, 1),
+        ]  # fmt: skip
+        actions, weights = zip(*does, strict=True)
+        for action in self.draw.choices(actions, weights, k=ACTIONS):
+            self.now_ms += self.draw.randint(1, 30)
+            action()
+
+    def settle(self) -> None:
+        """No new work: every message is delivered and read, nothing dies, until nothing moves.
+
+        What is closed or paused stays so.
+        """
+        self.crash = 0.0
+        for worker in self.workers:
+            worker.generous = True
+        for delivery in self.deliveries:
+            self._receive(delivery.event)
+        self.deliveries.clear()
+        for _ in range(3):
+            self._quiet()
+            self._tick(5_000)
+        self._quiet()
+
+    def heal(self) -> None:
+        """Everything opened and resumed; refusals end; what is parked is released."""
+        for platform, (account, connection) in ACCOUNTS.items():
+            worker = self._owner(platform, account)
+            worker.closed[account] = ""
+            worker.switch(account, connection, self.now_ms)
+        for platform in self.platforms.values():
+            platform.strict = False
+        for sync in self.names:
+            self._act(sync, ActKind.sync_resume, sync=sync)
+        for run in self.runs:
+            self._act(run, ActKind.run_resume, run=run, sync=ids.sync_of(run))
+        self.settle()
+        self._release([*self._parked().values()])
+        self.settle()
+
+    def _quiet(self) -> None:
+        for _ in range(QUIET_MAX):
+            busy = [a for a in self.agents if a.backlog()]
+            workers = [w for w in self.workers if w.waiting()]
+            if not busy and not workers:
+                return
+            self.now_ms += 1
+            if busy and (not workers or self.draw.random() < 0.7):
+                self.draw.choice(busy).step(self.draw, 0.0)
+            else:
+                self.draw.choice(workers).step(self.now_ms, 0.0)
+        raise AssertionError("does not come to rest")
+
+    # ---- what can happen
+
+    def _agent(self) -> None:
+        busy = [a for a in self.agents if a.backlog()]
+        if busy:
+            self.draw.choice(busy).step(self.draw, self.crash)
+
+    def _worker(self) -> None:
+        busy = [w for w in self.workers if w.waiting()]
+        if busy:
+            self.draw.choice(busy).step(self.now_ms, self.crash)
+
+    def _change(self) -> None:
+        portal = self.portals[self.draw.choice(["hub", "hub", "hub2"])]
+        contact = self.draw.choice(portal.contacts)
+        changes = portal.change(contact, self.now_ms)
+        event = portal.webhook(contact, changes)
+        if self.draw.random() < 0.03:
+            event = portal.event(contact, {}, thin=True, kind=EventKind.deleted)
+        for _ in range(self.draw.choice([1, 1, 1, 1, 2])):
+            due_ms = self.now_ms + self.draw.choice([0, 10, 50, 400])
+            self.deliveries.append(Delivery(event, due_ms))
+
+    def _deliver(self) -> None:
+        due = [d for d in self.deliveries if d.due_ms <= self.now_ms]
+        if due:
+            delivery = self.draw.choice(due)
+            self.deliveries.remove(delivery)
+            self._receive(delivery.event)
+
+    def _receive(self, event: PlatformEvent) -> None:
+        event = event.model_copy(update={"received_ms": self.now_ms})
+        self.received.append(event)
+        self.log.commit([Send(events_of("hubspot"), event.object_key, event)])
+
+    def _tick(self, more_ms: int = 0) -> None:
+        self.now_ms += more_ms
+        tick = Tick(now_ms=self.now_ms)
+        self.log.commit(Send(TICKS, str(p), tick, p) for p in range(PARTITIONS))
+
+    def _start_run(self) -> None:
+        sync = self.draw.choice(self.names)
+        run = ids.run_id(sync, f"{self.now_ms}")
+        if len(self.runs) < 3 and run not in self.runs:
+            self.runs.append(run)
+            self._act(run, ActKind.run_start, run=run, sync=sync, values=b'{"credit": 7}')
+
+    def _switch(self) -> None:
+        """An account closes or opens at the worker that owns it."""
+        platform = self.draw.choice(list(ACCOUNTS))
+        account, connection = ACCOUNTS[platform]
+        self._owner(platform, account).switch(account, connection, self.now_ms)
+
+    def _owner(self, platform: str, account: str) -> Worker:
+        partition = partition_of(account)
+        return next(w for w in self.workers if (w.name, w.partition) == (platform, partition))
+
+    def _operate(self) -> None:
+        if self.acts and self.draw.random() < 0.15:
+            key, act = self.draw.choice(self.acts)  # somebody pressed the button twice
+            self.log.commit([Send(CONTROL, key, act)])
+            return
+        parked = list(self._parked().values())
+        some = self.draw.sample(parked, min(len(parked), self.draw.randint(1, 3)))
+        kinds = [ActKind.release, ActKind.release, ActKind.fix, ActKind.fix, ActKind.unfix,
+                 ActKind.discard, ActKind.run_pause, ActKind.run_resume, ActKind.run_cancel,
+                 ActKind.sync_pause, ActKind.sync_resume, ActKind.account_open]  # fmt: skip
+        kind = self.draw.choice(kinds)
+        match kind:
+            case ActKind.release:
+                self._release(some)
+            case ActKind.fix | ActKind.unfix:
+                values = json.dumps({"phone": f"fixed-{len(self.acts)}"}).encode()
+                for record in some:
+                    self._on_record(kind, record, values=values)
+                self._release([r for r in some if self.draw.random() < 0.7])
+            case ActKind.discard:
+                for record in some[:1]:
+                    self._on_record(kind, record)
+            case ActKind.run_pause | ActKind.run_resume | ActKind.run_cancel if self.runs:
+                run = self.draw.choice(self.runs)
+                self._act(run, kind, run=run, sync=ids.sync_of(run))
+            case ActKind.sync_pause | ActKind.sync_resume:
+                sync = self.draw.choice(self.names)
+                self._act(sync, kind, sync=sync)
+            case _:
+                pass
+
+    def _release(self, records: list[ParkedRecord]) -> None:
+        for record in records:
+            self._on_record(ActKind.release, record)
+
+    def _on_record(self, kind: ActKind, record: ParkedRecord, values: bytes = b"{}") -> None:
+        if record.person:
+            target = Target(parked_id=record.parked_id, person=record.person, row_id=record.row_id)
+            self._act(record.sync, kind, sync=record.sync, targets=[target], values=values)
+
+    def _act(
+        self, key: str, kind: ActKind, *, run: str = "", sync: str = "",
+        targets: list[Target] | None = None, values: bytes = b"{}",
+    ) -> None:  # fmt: skip
+        act = Act(
+            act_id=f"act-{len(self.acts)}", kind=kind, run=run, sync=sync, targets=targets or [],
+            who="ops", when_ms=self.now_ms, why="because", values=values,
+        )  # fmt: skip
+        self.acts.append((key, act))
+        self.log.commit([Send(CONTROL, key, act)])
+
+    def _parked(self) -> dict[str, ParkedRecord]:
+        found = self.log.compacted(PARKED)
+        return {k: m for k, m in found.items() if isinstance(m, ParkedRecord)}
+
+    # ---- what can be asked of it
+
+    def run_rows(self) -> dict[str, object]:
+        """The rows of the table `runs`, by run."""
+        return {
+            key: unpack_run(data)
+            for agent in self.agents
+            if agent.name == "runs"
+            for key, data in agent.rows.items()
+            if key in self.runs
+        }
+
+    def views(self) -> dict[str, object]:
+        return dict(self.log.compacted(RUNS))
