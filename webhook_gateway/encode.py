@@ -6,7 +6,6 @@ A property test holds this file to the codec, byte for byte.
 """
 
 import hashlib
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -25,23 +24,27 @@ ORIGIN = {origin: n for n, origin in enumerate(Origin)}
 def _long(number: int) -> bytes:
     """Zigzag, then seven bits a byte, the lowest first."""
     n = (number << 1) ^ (number >> 63)
+    if 1 << 35 <= n < 1 << 42:  # six bytes: any time in ms between 1970-07 and 2039
+        low = (n & 127 | 128, n >> 7 & 127 | 128, n >> 14 & 127 | 128)
+        return bytes((*low, n >> 21 & 127 | 128, n >> 28 & 127 | 128, n >> 35))
     out = bytearray()
-    while n > 0x7F:
-        out.append(n & 0x7F | 0x80)
+    while n > 127:
+        out.append(n & 127 | 128)
         n >>= 7
     out.append(n)
     return bytes(out)
 
 
-_lengths = [_long(n) for n in range(1024)]
+LENGTHS = [_long(n) for n in range(2048)]
 
 
 def _bytes(data: bytes) -> bytes:
     length = len(data)
-    return (_lengths[length] if length < 1024 else _long(length)) + data
+    return (LENGTHS[length] if length < 2048 else _long(length)) + data
 
 
-@lru_cache(maxsize=4096)  # names of types, kinds and fields: few, but the sender chooses them
+# Names of types, kinds and fields are few and come again, but the sender chooses them: bounded.
+@lru_cache(maxsize=4096)
 def _text(text: str) -> bytes:
     return _bytes(text.encode())
 
@@ -51,11 +54,15 @@ def _kind(kind: EventKind, origin: Origin) -> bytes:
     return _long(KIND[kind]) + _long(ORIGIN[origin])
 
 
-def _array(texts: Sequence[str]) -> bytes:
+@lru_cache(maxsize=4096)
+def _array(texts: tuple[str, ...]) -> bytes:
     """One block of all, then an empty one."""
     if not texts:
         return b"\0"
     return _long(len(texts)) + b"".join(_bytes(t.encode()) for t in texts) + b"\0"
+
+
+_once = lru_cache(maxsize=16)(_long)  # the time of receipt: the same for all events of a request
 
 
 @lru_cache(maxsize=1024)
@@ -103,11 +110,13 @@ class EventEncoder:
                 b"\0\1",  # no run, record_no -1
                 _long(event.occurred_ms),
                 b"\1" if event.time_certain else b"\0",
-                _long(received_ms),
+                _once(received_ms),
                 _text(event.platform_kind),
                 _array(event.changed),
                 b"\1" if event.thin else b"\0",
-                _array([self.object_key(*other) for other in event.related]),
+                _array(
+                    tuple([self.object_key(*o) for o in event.related]) if event.related else ()
+                ),
                 _bytes(trace.encode()),
                 _bytes(event.values),
                 _bytes(event.payload),
@@ -122,7 +131,6 @@ class EventEncoder:
             ("ce_type", self._type_head + event.platform_kind),
             ("ce_source", self._source),
             ("ce_time", _rfc3339(event.occurred_ms)),
-            ("content-type", "application/avro"),
             ("traceparent", trace),
         ]
 

@@ -105,30 +105,20 @@ class Hooks:
             raise Refused(415, "content encoding")
         body = await self._body(request, route, held)
         received_ms = time.time_ns() // 1_000_000
-        asked = Request(
-            target=target,
-            url=self.public_url + target,
-            headers=request.headers,
-            body=body,
-            received_ms=received_ms,
-        )
+        asked = Request(target, self.public_url + target, request.headers, body, received_ms)
         try:
             route.sender.verify(asked)
         except Refused as refused:
             self._quarantine(route, publisher, asked, refused.reason)
             raise
-        trace = _trace(request.headers.get("traceparent"))
-        parts = route.sender.parse(body, received_ms)
-        records, parked = intake.records(
-            spec, route.connection.connection, route.encoder_of, route.codec, asked, parts, trace
-        )
         read_s = time.monotonic()
         wait_s = min(spec.answer_within_s - ANSWER_MARGIN_S, CONFIRM_S_MAX) - (read_s - began_s)
         try:
-            await publisher.publish(records, wait_s)
+            confirmed, events, parked = _publish(route, publisher, asked, wait_s)
+            await confirmed
         except Unconfirmed as error:
             raise Refused(503, str(error)) from None
-        route.stats.confirmed(len(body), len(parts) - parked, parked, time.monotonic() - read_s)
+        route.stats.confirmed(len(body), events, parked, time.monotonic() - read_s)
         return self._answer(request, 200, spec.answer, spec.answer_type)
 
     async def _body(self, request: BaseRequest, route: Route, held: list[int]) -> bytes:
@@ -205,6 +195,27 @@ class Hooks:
             and request.content.is_eof()
             and not (self.edge is not None and self.edge.draining)
         )
+
+
+def _publish(
+    route: Route, publisher: Publisher, asked: Request, wait_s: float
+) -> tuple[asyncio.Future[None], int, int]:
+    """-> (when it is confirmed, number of events, number of parts parked). Raises Unconfirmed.
+
+    A function of its own, so that nothing but the body is held while Kafka is waited for.
+    """
+    trace = _trace(asked.headers.get("traceparent"))
+    parts = route.sender.parse(asked.body, asked.received_ms)
+    records, parked = intake.records(
+        route.sender.spec,
+        route.connection.connection,
+        route.encoder_of,
+        route.codec,
+        asked,
+        parts,
+        trace,
+    )
+    return publisher.publish(records, wait_s), len(parts) - parked, parked
 
 
 def _trace(given: str | None) -> str:

@@ -66,7 +66,9 @@ class _Post:
     def delivered(self, error: KafkaError | None, _: Message) -> None:
         """Once for every message, in the loop's thread, from within `poll`."""
         self.left -= 1
-        if error is not None:
+        if error is None:
+            self.publisher.moved = True
+        else:
             self.error = error
         if not self.left:
             self.publisher.finished(self)
@@ -85,6 +87,7 @@ class Publisher:
         self._posts: set[_Post] = set()
         self._down = True  # until Kafka has answered once
         self._fatal = False
+        self.moved = False
         self._progress_s = time.monotonic()
         self._ticking = False
         self._last_error = ""
@@ -111,16 +114,16 @@ class Publisher:
             return "kafka stalled"
         return ""
 
-    async def publish(self, records: Sequence[Record], wait_s: float) -> None:
-        """Returns when every record is confirmed by all in-sync replicas.
+    def publish(self, records: Sequence[Record], wait_s: float) -> asyncio.Future[None]:
+        """-> done when every record is confirmed by all in-sync replicas.
 
-        Raises Unconfirmed where that is not known after `wait_s`; some, or all, may be stored then,
-        and a repeat stores them again under the same ids.
+        Raises Unconfirmed, at once or from the future, where that is not known after `wait_s`;
+        some, or all, may be stored then, and a repeat stores them again under the same ids. The
+        records are librdkafka's from here on: nothing holds them twice while we wait.
         """
         if reason := self.refuses:
             raise Unconfirmed(reason)
-        if not len(self._producer):
-            self._progress_s = time.monotonic()
+        self._begin()
         post = _Post(self, len(records), time.monotonic() + wait_s)
         produce, delivered = self._producer.produce, post.delivered
         try:
@@ -133,23 +136,27 @@ class Publisher:
             raise Unconfirmed("kafka refuses") from None
         self._posts.add(post)
         self._tick_soon()
-        await post.future
+        return post.future
 
     def offer(self, record: Record) -> None:
         """Publish without waiting; dropped where the queue is half full. For the quarantine."""
         if self._down or len(self._producer) > self._messages_max // 2:
             return
+        self._begin()
         try:
             self._producer.produce(record.topic, record.value, record.key, headers=record.headers)
         except (BufferError, KafkaException):
             return
         self._tick_soon()
 
+    def _begin(self) -> None:
+        """A wait for Kafka begins with the first message that is out, not before."""
+        if not len(self._producer):
+            self._progress_s = time.monotonic()
+
     def finished(self, post: _Post) -> None:
         self._posts.discard(post)
         if post.error is None:
-            self._progress_s = time.monotonic()
-            self._down = False
             if not post.future.done():
                 post.future.set_result(None)
         else:
@@ -163,9 +170,16 @@ class Publisher:
 
     def _tick(self) -> None:
         self._ticking = False
-        self._producer.poll(0)
+        self._poll()
         if len(self._producer):
             self._tick_soon()
+
+    def _poll(self) -> None:
+        self.moved = False
+        self._producer.poll(0)
+        if self.moved:
+            self._progress_s = time.monotonic()
+            self._set_down(False)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
@@ -188,7 +202,7 @@ class Publisher:
         """Four times a second: give up on posts whose sender waits no longer, see Kafka return."""
         while True:
             await asyncio.sleep(WATCH_S)
-            self._producer.poll(0)  # errors come this way also when nothing is out
+            self._poll()  # errors come this way also when nothing is out
             if self._fatal:
                 self._replace()
             now_s = time.monotonic()

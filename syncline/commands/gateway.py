@@ -51,4 +51,4 @@ def gateway(
     except OSError as error:
         typer.echo(f"gateway: port {port} or {admin_port}: {error.strerror}", err=True)
         code = 1
-    raise typer.Exit(code)
+    raise SystemExit(code)

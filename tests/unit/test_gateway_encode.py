@@ -77,6 +77,5 @@ def test_cloud_events_attributes() -> None:
         "ce_type": "syncline.hubspot.contact.propertyChange",
         "ce_source": "/connections/hub",
         "ce_time": "2023-11-14T22:13:20.007Z",
-        "content-type": "application/avro",
         "traceparent": "00-a-b-01",
     }

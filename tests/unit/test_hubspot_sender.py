@@ -300,7 +300,6 @@ def test_numbers_may_come_as_strings() -> None:
     plain = one()
     assert part.object_id == plain.object_id
     assert part.occurred_ms == plain.occurred_ms
-    assert part.identity == plain.identity
 
 
 @pytest.mark.parametrize("missing", ["objectId", "subscriptionId", "eventId", "appId", "portalId"])

@@ -14,7 +14,8 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -60,6 +61,8 @@ KINDS = {
     "merge": EventKind.merged,
     "associationChange": EventKind.associated,
 }  # newMessage and whatever comes later: other
+
+Related = tuple[tuple[str, str], ...]
 
 
 class HubSpotWebhooks(BaseModel, frozen=True, extra="forbid"):
@@ -161,72 +164,70 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 _json = msgspec.json.Encoder().encode
 
 
+@lru_cache(maxsize=1024)  # what an app may subscribe to is a short list, but the sender writes it
+def _subscription(text: str) -> tuple[str, str, EventKind]:
+    word, _, verb = text.partition(".")
+    return word, verb, KINDS.get(verb, EventKind.other)
+
+
 def _part(position: int, payload: bytes, received_ms: int, options: HubSpotWebhooks) -> Part:
     """One element of the array -> an event, or why it is none."""
     try:
         fields = _fields(payload)
     except UNDECODABLE:
         return Unparseable(position, payload, "not a JSON object")
-    subscription = fields.get("subscriptionType") or fields.get("eventType")
+    get = fields.get
+    subscription = get("subscriptionType") or get("eventType")
     if not isinstance(subscription, str):
         return Unparseable(position, payload, "no subscriptionType")
-    word, _, verb = subscription.partition(".")
-    type_id = _text(fields, "objectTypeId") or _text(fields, "fromObjectTypeId")
-    object_type = _object_type(word, type_id)
-    object_id, related = _objects(verb, object_type, fields)
-    occurred_ms, certain = source_time(_number(fields.get("occurredAt")), received_ms)
+    word, verb, kind = _subscription(subscription)
+    object_type, object_id, related = word, _text(get("objectId")), ()
+    if word == "object":
+        object_type = _object_type(_text(get("objectTypeId")) or _text(get("fromObjectTypeId")))
+    if kind is EventKind.merged:
+        object_id, related = _merged(object_type, fields)
+    elif kind is EventKind.associated:
+        object_id, related = _text(get("fromObjectId")), _associated(fields)
+    occurred_ms, certain = source_time(_number(get("occurredAt")), received_ms)
     changed, values = _change(fields) if verb == "propertyChange" else ((), b"{}")
-    account = _text(fields, "portalId")
     fields.pop("attemptNumber", None)  # all that a repeat differs in
     return Event(
-        identity=(
-            account,
-            subscription,
-            object_id,
-            _text(fields, "toObjectId"),
-            _text(fields, "propertyName"),
-            _text(fields, "occurredAt"),
-            _text(fields, "eventId"),
-        ),
-        content=_canonical(fields),
-        object_type=object_type,
-        object_id=object_id,
-        kind=KINDS.get(verb, EventKind.other),
-        platform_kind=subscription,
-        occurred_ms=occurred_ms,
-        time_certain=certain,
-        changed=changed,
-        related=related,
-        thin=True,
-        values=values,
-        payload=payload,
-        account=account if options.other_portals == "park" else "",
+        (),  # the fields of its identity are all in the content
+        _canonical(fields),
+        object_type,
+        object_id,
+        kind,
+        subscription,
+        occurred_ms,
+        certain,
+        changed,
+        related,
+        True,
+        values,
+        payload,
+        _text(get("portalId")) if options.other_portals == "park" else "",
     )
 
 
-def _object_type(word: str, type_id: str) -> str:
-    """`contact.creation` and `object.creation` of type 0-1 speak of the same contact."""
-    return OBJECT_TYPES.get(type_id, type_id) or word if word == "object" else word
+def _object_type(type_id: str) -> str:
+    """`contact.creation`, and `object.creation` of type 0-1, speak of the same contact."""
+    return OBJECT_TYPES.get(type_id, type_id) or "object"
 
 
-def _objects(
-    verb: str, object_type: str, fields: Mapping[str, Any]
-) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """-> (id of the object it is about, or empty; the others it speaks of)."""
-    match verb:
-        case "merge":  # the winner is a new object in some cases
-            merged = fields.get("mergedObjectIds")
-            named = [_text(fields, name) for name in ("newObjectId", "primaryObjectId", "objectId")]
-            ids = dict.fromkeys([*named, *_texts(merged if isinstance(merged, list) else ())])
-            winner, *others = [i for i in ids if i not in ("", "0")] or [""]
-            return winner, tuple((object_type, other) for other in others)
-        case "associationChange":
-            other = _text(fields, "toObjectId")
-            named = _text(fields, "associationType").lower().partition("_to_")[2]
-            far = named or _object_type("object", _text(fields, "toObjectTypeId"))
-            return _text(fields, "fromObjectId"), ((far, other),) if other else ()
-        case _:
-            return _text(fields, "objectId"), ()
+def _merged(object_type: str, fields: Mapping[str, Any]) -> tuple[str, Related]:
+    """-> (the object that remains, the others). It is a new one in some cases."""
+    gone = fields.get("mergedObjectIds")
+    named = [fields.get(name) for name in ("newObjectId", "primaryObjectId", "objectId")]
+    ids = dict.fromkeys(map(_text, [*named, *(gone if isinstance(gone, list) else ())]))
+    winner, *others = [i for i in ids if i not in ("", "0")] or [""]
+    return winner, tuple((object_type, other) for other in others)
+
+
+def _associated(fields: Mapping[str, Any]) -> Related:
+    """The far side."""
+    far_id = _text(fields.get("toObjectId"))
+    named = _text(fields.get("associationType")).lower().partition("_to_")[2]
+    return ((named or _object_type(_text(fields.get("toObjectTypeId"))), far_id),) if far_id else ()
 
 
 def _change(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes]:
@@ -240,20 +241,14 @@ def _change(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes]:
     return (name,), _json({name: fields["propertyValue"]})
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    return next(_texts((fields.get(name),)), "")
-
-
-def _texts(values: Sequence[Any]) -> Iterator[str]:
-    """Numbers and strings alike; what is neither is left out."""
-    for value in values:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, int) and not isinstance(value, bool):
-            yield str(value)
+def _text(value: Any) -> str:
+    """Numbers and texts alike; what is neither is as if it were not there."""
+    if type(value) is int:  # not bool
+        return str(value)
+    return value if isinstance(value, str) else ""
 
 
 def _number(value: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if type(value) is int else None
