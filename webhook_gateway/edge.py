@@ -120,7 +120,7 @@ class Edge(Server):
             max_line_size=HEADER_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
             max_headers=HEADERS_MAX,
-            lingering_time=2.0,
+            lingering_time=1.0,
             auto_decompress=False,
         )
 
@@ -173,7 +173,7 @@ class Edge(Server):
     def _close_idle(self) -> None:
         for peer in map(_peer, self.connections):
             if not peer.busy and peer.head_s is None:
-                peer.close()
+                peer.force_close()
 
 
 def _peer(handler: RequestHandler) -> Peer:

@@ -1,0 +1,408 @@
+"""The HTTP edge over real sockets: bounds, odd clients, answers. Kafka alone is played here."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from schemas.codec import Codec
+from schemas.definitions import Definition
+from webhook_gateway.config import Bounds
+from webhook_gateway.edge import Edge
+from webhook_gateway.hooks import Hooks
+from webhook_gateway.publisher import Record, Unconfirmed
+from webhook_gateway.routes import Routes
+
+SECRET = "secret"
+BODY = b'[{"subscriptionType":"contact.creation","objectId":1,"portalId":33}]'
+BOUNDS = Bounds(peers_max=20, requests_max=3, bytes_max=100_000, head_s=0.5, idle_s=1.0)
+
+
+@dataclass
+class Memory:
+    """Stands for Kafka: keeps records, confirms them when told to."""
+
+    refuses: str = ""
+    error: str = ""
+    held: bool = False
+    records: list[Record] = field(default_factory=list)
+    offered: list[Record] = field(default_factory=list)
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def publish(self, records: Sequence[Record], wait_s: float) -> asyncio.Future[None]:
+        assert 0 < wait_s < 5
+        self.records.extend(records)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.error:
+            future.set_exception(Unconfirmed(self.error))
+        elif self.held:
+            self.waiting.append(future)
+        else:
+            future.set_result(None)
+        return future
+
+    def confirm(self) -> None:
+        self.held = False
+        for future in self.waiting:
+            future.set_result(None)
+
+    def offer(self, record: Record) -> None:
+        self.offered.append(record)
+
+
+@dataclass
+class World:
+    hooks: Hooks
+    edge: Edge
+    kafka: Memory
+    server: asyncio.Server
+    port: int
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writers.append(writer)
+        return reader, writer
+
+    async def close(self) -> None:
+        self.server.close()
+        await self.edge.drain(0)
+        for writer in self.writers:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def ask(self, data: bytes, *, until_closed: bool = False) -> tuple[int, bytes]:
+        """-> (status, everything of the answer). `until_closed`: the server must hang up."""
+        reader, writer = await self.connect()
+        writer.write(data)
+        answer = await asyncio.wait_for(_answer(reader), 5)
+        if until_closed:
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        return int(answer.split()[1]), answer
+
+    @property
+    def stats(self) -> Any:
+        assert self.hooks.routes is not None
+        return self.hooks.routes.table["hub"].stats
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1])
+        for line in head.split(b"\r\n")
+        if line.startswith(b"Content-Length")
+    )
+    return head + await reader.readexactly(length)
+
+
+def post(
+    body: bytes = BODY, *, path: str = "/hooks/hub", secret: str = SECRET, **headers: str
+) -> bytes:
+    proof = hashlib.sha256(secret.encode() + body).hexdigest()
+    extra = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: h\r\nX-HubSpot-Signature: {proof}\r\n"
+        f"X-HubSpot-Signature-Version: v1\r\n{extra}"
+    )
+    if "Transfer_Encoding" not in headers and "Content_Length" not in headers:
+        head += f"Content-Length: {len(body)}\r\n"
+    return f"{head}\r\n".encode() + body
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    document = {
+        "connection": "hub",
+        "platform": "hubspot",
+        "account": "33",
+        "webhook": {"secret": "env:SECRET"},
+    }
+    routes = Routes(Codec.offline(), lambda _: SecretStr(SECRET))
+    assert not routes.load(
+        [
+            Definition(
+                kind="connection",
+                name="hub",
+                version=1,
+                document=json.dumps(document),
+                applied_ms=1,
+            )
+        ]
+    )
+    kafka = Memory()
+    hooks = Hooks(BOUNDS, "https://hooks.example.com")
+    hooks.edge = edge = Edge(hooks.handle, BOUNDS)
+    hooks.routes, hooks.publisher = routes, kafka  # type: ignore[assignment]
+    server = await asyncio.get_running_loop().create_server(edge, "127.0.0.1", 0)
+    made = World(hooks, edge, kafka, server, server.sockets[0].getsockname()[1])
+    yield made
+    await made.close()
+
+
+async def test_a_good_request_is_answered_once_it_is_kept(world: World) -> None:
+    world.kafka.held = True
+    asking = asyncio.create_task(world.ask(post()))
+    await _until(lambda: world.kafka.waiting)
+    assert not asking.done()
+    assert [r.topic for r in world.kafka.records] == ["intake.hubspot", "events.hubspot"]
+    assert world.hooks.bytes_in_hand == len(BODY)
+    world.kafka.confirm()
+    status, answer = await asking
+    assert (status, answer) == (200, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert (world.stats.accepted, world.stats.events, world.stats.in_hand) == (1, 1, 0)
+    assert world.hooks.bytes_in_hand == world.stats.bytes_in_hand == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/hooks/hub", "/hooks/nobody", "/healthz", "/readyz"])
+async def test_checks_of_the_address_are_good_and_publish_nothing(
+    world: World, method: str, path: str
+) -> None:
+    _, answer = await world.ask(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    reader, writer = await world.connect()
+    writer.write(f"{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+    whole = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert whole.startswith(b"HTTP/1.1 200 ")
+    assert whole.partition(b"\r\n\r\n")[2] == (
+        b"" if method == "HEAD" else answer.partition(b"\r\n\r\n")[2]
+    )
+    assert world.kafka.records == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n", 404),
+        (b"PUT /hooks/hub HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 405),
+        (b"POST /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 404),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100 + b"\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 9000 + b"\r\n\r\n", 400),
+        (b"GET /" + b"y" * 9000 + b" HTTP/1.1\r\n\r\n", 400),
+        (
+            b"POST /hooks/hub HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n",
+            400,
+        ),
+        (post(Content_Encoding="gzip"), 415),
+    ],
+)
+async def test_what_is_not_taken(world: World, request_: bytes, status: int) -> None:
+    got, answer = await world.ask(request_)
+    assert got == status
+    assert b"Python" not in answer
+    assert b"aiohttp" not in answer
+    assert world.kafka.records == []
+
+
+async def test_a_stranger_cannot_tell_a_wrong_secret_from_a_wrong_name(world: World) -> None:
+    wrong = await world.ask(post(secret="other"))
+    nobody = await world.ask(post(path="/hooks/nobody"))
+    inside = await world.ask(post(path="/hooks/hub/more"))
+    assert (
+        wrong
+        == nobody
+        == inside
+        == (401, b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+    )
+    assert world.stats.refused == {(401, "signature wrong"): 1}
+    (kept,) = world.kafka.offered
+    assert (kept.topic, kept.key, kept.value) == ("quarantine", "hub", BODY)
+    assert world.kafka.records == []
+
+
+async def test_a_flood_of_forgeries_fills_no_quarantine(world: World) -> None:
+    world.hooks.bounds = Bounds(quarantine_bytes_s=1, quarantine_burst_bytes=5000)
+    for _ in range(20):
+        assert (await world.ask(post(secret="other")))[0] == 401
+    assert len(world.kafka.offered) == 4  # 5,000 bytes at 68 of body and 1,024 of everything else
+
+
+@pytest.mark.parametrize("reason", ["kafka away", "kafka stalled", "queue full"])
+async def test_without_kafka_the_answer_is_503_at_once(world: World, reason: str) -> None:
+    world.kafka.refuses = reason
+    status, answer = await world.ask(post())
+    assert status == 503
+    assert b"Retry-After: 2\r\n" in answer
+    assert (await world.ask(b"GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n"))[0] == 503
+    assert (await world.ask(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"))[0] == 200
+    world.kafka.refuses = ""
+    assert (await world.ask(post()))[0] == 200
+
+
+async def test_what_kafka_did_not_confirm_is_never_2xx(world: World) -> None:
+    world.kafka.error = "kafka slow"
+    assert (await world.ask(post()))[0] == 503
+    assert world.stats.refused == {(503, "kafka slow"): 1}
+    assert world.stats.accepted == 0
+
+
+async def test_before_anything_is_read_from_kafka(world: World) -> None:
+    world.hooks.routes = None
+    assert (await world.ask(post()))[0] == 503
+    assert (await world.ask(post(path="/hooks/nobody")))[0] == 503
+
+
+async def test_too_large_is_said_before_it_is_read(world: World) -> None:
+    head = post(b"", Content_Length=str(9 * 1024 * 1024))
+    assert (await world.ask(head, until_closed=True))[0] == 413
+    status, answer = await world.ask(post(b"", Content_Length=str(60_000)), until_closed=True)
+    assert status == 503  # over this connection's half of all bytes
+    assert b"Retry-After" in answer
+
+
+async def test_chunks_are_counted_as_they_come(world: World) -> None:
+    chunked = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in (BODY[:10], BODY[10:])) + b"0\r\n\r\n"
+    head = post(BODY, Transfer_Encoding="chunked").removesuffix(BODY)
+    assert (await world.ask(head + chunked))[0] == 200
+    endless = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    assert (await world.ask(head + endless, until_closed=True))[0] == 503
+    assert world.hooks.bytes_in_hand == 0
+    assert (await world.ask(head + b"zz\r\n", until_closed=True))[0] == 400
+
+
+async def test_a_client_may_ask_before_it_sends(world: World) -> None:
+    reader, writer = await world.connect()
+    writer.write(post(Expect="100-continue").removesuffix(BODY))
+    assert (
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    )
+    writer.write(BODY)
+    assert (await asyncio.wait_for(_answer(reader), 5)).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
+    reader, writer = await world.connect()
+    writer.write(
+        post() + post(secret="other") + b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n" + post()
+    )
+    answers = [await asyncio.wait_for(_answer(reader), 5) for _ in range(4)]
+    assert [int(a.split()[1]) for a in answers] == [200, 401, 200, 200]
+    writer.close()
+
+
+async def test_one_connection_cannot_take_all_hands(world: World) -> None:
+    world.kafka.held = True
+    asking = [asyncio.create_task(world.ask(post())) for _ in range(BOUNDS.requests_max)]
+    await _until(lambda: len(world.kafka.waiting) == BOUNDS.requests_max)
+    assert (await world.ask(post()))[0] == 503
+    assert world.stats.refused == {(503, "too many requests in hand"): 1}
+    world.kafka.confirm()
+    assert [(await a)[0] for a in asking] == [200] * BOUNDS.requests_max
+
+
+async def test_headers_that_drip_are_cut_off_and_nobody_else_is(world: World) -> None:
+    reader, writer = await world.connect()
+
+    async def drip() -> None:
+        for byte in post():
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+
+    dripping = asyncio.create_task(drip())
+    cut = asyncio.create_task(reader.read())
+    assert (await world.ask(post()))[0] == 200
+    assert await asyncio.wait_for(cut, 5) == b""
+    dripping.cancel()
+    writer.close()
+
+
+async def test_a_body_that_never_comes_is_408(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook_gateway.hooks.READ_S_MAX", 0.3)
+    status, _ = await world.ask(post(BODY, Content_Length="500"), until_closed=True)
+    assert status == 408
+    assert world.hooks.bytes_in_hand == 0
+
+
+async def test_a_client_that_goes_in_mid_body_costs_nothing(world: World) -> None:
+    reader, writer = await world.connect()
+    writer.write(post(BODY, Content_Length="500"))
+    await _until(lambda: world.hooks.bytes_in_hand)
+    writer.close()
+    await _until(lambda: not world.hooks.bytes_in_hand)
+    assert world.stats.in_hand == 0
+    assert await reader.read() == b""
+
+
+async def test_what_was_published_counts_though_the_client_is_gone(world: World) -> None:
+    world.kafka.held = True
+    _, writer = await world.connect()
+    writer.write(post())
+    await _until(lambda: world.kafka.waiting)
+    writer.transport.abort()
+    await _until(lambda: not world.edge.connections or True)
+    world.kafka.confirm()
+    await _until(lambda: world.stats.accepted == 1)
+
+
+async def test_quiet_peers_make_room_for_new_ones(world: World) -> None:
+    idle = [await world.connect() for _ in range(BOUNDS.peers_max)]
+    await _until(lambda: len(world.edge.connections) == BOUNDS.peers_max)
+    assert (await world.ask(post()))[0] == 200
+    assert await asyncio.wait_for(idle[0][0].read(), 5) == b""  # the quietest went
+    for _, writer in idle:
+        writer.close()
+
+
+async def test_idle_peers_are_let_go(world: World) -> None:
+    reader, writer = await world.connect()
+    writer.write(post())
+    await _answer(reader)
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_draining_ends_what_is_under_way_and_takes_no_more(world: World) -> None:
+    idle, idle_writer = await world.connect()
+    half, half_writer = await world.connect()
+    half_writer.write(post()[:40])  # headers have begun
+    world.kafka.held = True
+    asking = asyncio.create_task(world.ask(post(), until_closed=True))
+    await _until(lambda: world.kafka.waiting)
+    world.server.close()
+    draining = asyncio.create_task(world.edge.drain(5))
+    assert await asyncio.wait_for(idle.read(), 5) == b""
+    assert world.hooks.not_ready() == "stopping"
+    half_writer.write(post()[40:])
+    await _until(lambda: len(world.kafka.waiting) == 2)
+    assert not draining.done()
+    world.kafka.confirm()
+    status, answer = await asking
+    assert status == 200
+    assert b"Connection: close" in answer
+    assert (await _answer(half)).startswith(b"HTTP/1.1 200 ")
+    assert await draining is True
+    for writer in (idle_writer, half_writer):
+        writer.close()
+
+
+async def test_draining_has_an_end(world: World) -> None:
+    world.kafka.held = True
+    reader, writer = await world.connect()
+    writer.write(post())
+    await _until(lambda: world.kafka.waiting)
+    world.server.close()
+    assert await world.edge.drain(0.1) is False
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def _until(true: Callable[[], Any]) -> None:
+    """What the other side of a socket does has no event of ours to wait for."""
+    deadline_s = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.005)
