@@ -1,0 +1,293 @@
+"""Bring partitions to the state of their committed offsets. Blocks; runs in a thread of its own.
+
+The order matters. First the *stable* committed offsets: aiokafka's own look-up does not wait for
+transactions that are still open, and was seen to answer with offsets from before them. Then the
+ends of the changelogs as an uncommitted reader sees them. Then committed rows up to there: what
+stands before the end belongs to the offsets, because one transaction wrote both.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaRecord
+from confluent_kafka.admin import (
+    AdminClient,
+    OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
+)
+
+from streams.engine.exits import hit, leave
+from streams.engine.ledger import Part, Source, check_vector, decode_ahead
+from streams.engine.settings import EngineSettings
+from streams.engine.store import Memory, Reached, Store
+from streams.engine.transaction import VECTOR
+
+__all__ = ["Restored", "Restorer"]
+
+log = structlog.get_logger("streams.engine")
+
+ROWS_A_WRITE = 20_000
+OLD_S = 3 * 24 * 3600
+"""A copy older than this may hold rows whose tombstones are gone from the changelog, which keeps
+them for twice as long (see `topics.CHANGELOG`)."""
+
+
+@dataclass
+class Restored:
+    committed: dict[Source, tuple[int, str]]
+    parts: list[Part]
+    rows: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _Reading:
+    """One changelog partition on its way to `end`."""
+
+    table: str
+    store: Store
+    end: int
+    position: int
+    rows: dict[bytes, bytes | None] = field(default_factory=dict)
+    vector: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+class Stopped(Exception):
+    """Partitions were taken away meanwhile."""
+
+
+class Restorer:
+    def __init__(
+        self, settings: EngineSettings, agents: Mapping[str, Collection[str]],
+        tables: Collection[str],
+    ) -> None:  # fmt: skip
+        self._settings, self._agents, self._tables = settings, agents, tables
+        self._memory = Memory(settings)
+        self._stores: dict[int, Store] = {}
+        self._admin = AdminClient(settings.client())
+        self._consumer = Consumer(  # never subscribes; kept, as starting one takes 0.1 s
+            settings.client(
+                **{
+                    "group.id": settings.group,
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "auto.offset.reset": "error",
+                    "isolation.level": "read_committed",
+                    "enable.partition.eof": True,
+                    "queued.max.messages.kbytes": 16384,  # else 64 MB a partition
+                    "fetch.wait.max.ms": 10,  # a partition at its end says so after this
+                }
+            )
+        )
+        self.topic_ids: dict[str, str] = {}
+        """Table -> id of its changelog topic; set when the topics are checked."""
+
+    def run(self, sources: Collection[Source], stop: Callable[[], bool]) -> Restored | None:
+        """None: `stop` said so."""
+        began = time.monotonic()
+        try:
+            numbers = sorted({partition for _, partition in sources})
+            committed = self._committed(sources, stop)
+            lows, ends = self._watermarks(sources, numbers)
+            for source, low in lows.items():
+                offset, ahead = committed.get(source, (low, ""))
+                if offset < low:
+                    leave("records were deleted before they were read; move the group's offset on"
+                          " only if losing them is meant", source=source, committed=offset,
+                          first_kept=low)  # fmt: skip
+                committed[source] = offset, ahead
+            self._close_others(numbers)
+            readings = self._readings(numbers, ends, committed)
+            rows = self._read(readings, stop)
+            for reading in readings:
+                self._check(reading.store, committed)
+        except Stopped:
+            return None
+        parts = [Part(number, self._stores[number]) for number in numbers]
+        return Restored(committed, parts, rows, time.monotonic() - began)
+
+    def _committed(
+        self, sources: Collection[Source], stop: Callable[[], bool]
+    ) -> dict[Source, tuple[int, str]]:
+        """Stable offsets of the group; a source never committed is left out.
+
+        Waits for open transactions on them: their producer commits, or the broker ends them.
+        """
+        found: dict[Source, tuple[int, str]] = {}
+        left = set(sources)
+        while left:
+            if stop():
+                raise Stopped
+            try:
+                asked = [TopicPartition(topic, partition) for topic, partition in left]
+                answers = self._consumer.committed(asked, timeout=1.0)
+            except KafkaException as error:
+                if error.args[0].fatal():
+                    raise
+                continue  # timed out, or the coordinator moves
+            for answer in answers:
+                if answer.error is None:
+                    left.discard((answer.topic, answer.partition))
+                    if answer.offset >= 0:
+                        found[answer.topic, answer.partition] = answer.offset, answer.metadata or ""
+            if left:
+                time.sleep(0.05)
+        return found
+
+    def _watermarks(
+        self, sources: Collection[Source], numbers: Collection[int]
+    ) -> tuple[dict[Source, int], dict[tuple[str, int], int]]:
+        """First offset of each source; end of each changelog partition, uncommitted records too."""
+        lows = {TopicPartition(*source): OffsetSpec.earliest() for source in sources}
+        ends = {
+            TopicPartition(self._settings.changelog(table), number): OffsetSpec.latest()
+            for table in self._tables
+            for number in numbers
+        }
+        answers: list[dict[Source, int]] = []
+        asked: Any
+        for asked in (lows, ends):
+            futures = (
+                self._admin.list_offsets(
+                    asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=30
+                )
+                if asked
+                else {}
+            )
+            answers.append({(p.topic, p.partition): f.result().offset for p, f in futures.items()})
+        return answers[0], answers[1]
+
+    def _close_others(self, numbers: Collection[int]) -> None:
+        for number in [n for n in self._stores if n not in numbers]:
+            self._stores.pop(number).close()
+
+    def _readings(
+        self, numbers: Collection[int], ends: Mapping[tuple[str, int], int],
+        committed: Mapping[Source, tuple[int, str]],
+    ) -> list[_Reading]:  # fmt: skip
+        readings = []
+        for number in numbers:
+            store = self._stores.get(number)
+            if store is None:
+                path = self._settings.data_dir / f"{self._settings.group}-{number}"
+                try:
+                    store = self._stores[number] = Store(path, self._memory)
+                except Exception as error:  # noqa: BLE001 - whatever it is, we cannot work
+                    leave("local store not opened", path=str(path), error=str(error))
+            mine = {t: ends[self._settings.changelog(t), number] for t in self._tables}
+            if self._is_stale(store.reached, mine):
+                log.info("local copy thrown away, read anew", partition=number)
+                store.wipe()
+            self._check(store, committed)
+            readings += [
+                _Reading(table, store, end, store.reached.changelogs.get(table, 0))
+                for table, end in mine.items()
+            ]
+        return readings
+
+    def _is_stale(self, reached: Reached, ends: Mapping[str, int]) -> bool:
+        """Whether a copy belongs to another log, or is too old to have seen every deletion."""
+        if not reached.changelogs:
+            return False
+        return time.time() - reached.at_s > OLD_S or any(
+            offset > ends.get(table, 0) or reached.ids.get(table) != self.topic_ids.get(table)
+            for table, offset in reached.changelogs.items()
+        )
+
+    def _check(self, store: Store, committed: Mapping[Source, tuple[int, str]]) -> None:
+        number = int(store.path.name.rsplit("-", 1)[1])
+        cursors = {
+            (agent, topic, number): offset + decode_ahead(ahead).get(agent, 0)
+            for (topic, partition), (offset, ahead) in committed.items()
+            if partition == number
+            for agent, topics in self._agents.items()
+            if topic in topics
+        }
+        if detail := check_vector(store.reached.vector, number, cursors):
+            leave(
+                "state is newer than the group's offsets; were they reset by hand?", detail=detail
+            )
+
+    def _read(self, readings: list[_Reading], stop: Callable[[], bool]) -> int:
+        """Apply committed rows until every changelog has passed its end."""
+        todo = {
+            (self._settings.changelog(r.table), int(r.store.path.name.rsplit("-", 1)[1])): r
+            for r in readings
+            if r.position < r.end
+        }
+        count = 0
+        if todo:
+            self._consumer.assign([TopicPartition(t, p, r.position) for (t, p), r in todo.items()])
+        try:
+            while todo:
+                if stop():
+                    raise Stopped
+                hit("restoring")
+                for record in self._consumer.consume(5000, 0.02):
+                    count += self._take(todo, record)
+        finally:
+            self._consumer.unassign()
+        return count
+
+    def _take(self, todo: dict[tuple[str, int], _Reading], record: KafkaRecord) -> int:
+        at: Any = record.topic(), record.partition()
+        reading = todo.get(at)
+        if reading is None:
+            return 0
+        error = record.error()
+        if error is None:
+            key, offset = record.key(), record.offset()
+            assert isinstance(key, bytes)
+            assert offset is not None
+            reading.rows[key] = record.value()  # type: ignore[assignment]
+            reading.position = offset + 1
+            for name, data in record.headers() or ():
+                if name == VECTOR:
+                    reading.vector = json.loads(data or b"{}")
+        elif error.code() == KafkaError._PARTITION_EOF:  # past markers and aborted records too
+            reading.position = max(reading.position, record.offset() or 0)
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            leave("changelog is shorter than the local copy thinks; delete the local copy",
+                  changelog=at, offset=reading.position)  # fmt: skip
+        elif not error.retriable():
+            raise KafkaException(error)
+        is_done = reading.position >= reading.end
+        if is_done:
+            del todo[at]
+        if is_done or len(reading.rows) >= ROWS_A_WRITE:
+            self._write(reading)
+        return 0 if error else 1
+
+    def _write(self, reading: _Reading) -> None:
+        store, table = reading.store, reading.table
+        store.write({table: reading.rows}, self.reached(store, {table: reading.position},
+                                                         reading.vector))  # fmt: skip
+        reading.rows = {}
+
+    def reached(
+        self, store: Store, changelogs: Mapping[str, int], vector: Mapping[str, dict[str, int]]
+    ) -> Reached:
+        """How far a store is after a write that reaches these offsets."""
+        before = store.reached
+        return Reached(
+            {**before.changelogs, **changelogs},
+            {**before.ids, **{table: self.topic_ids[table] for table in changelogs}},
+            {**before.vector, **vector},
+        )
+
+    def close(self) -> None:
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
+        self._consumer.close()
+
+
+def forget_local_copies(settings: EngineSettings) -> None:
+    """Delete all local copies of a slot that does not run; they are read anew from Kafka."""
+    for path in settings.data_dir.glob(f"{settings.group}-*"):
+        shutil.rmtree(path)
