@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
-from schemas.codec import Codec
+from schemas.codec import Codec, register
 from schemas.topics import TOPICS, Topic
 from syncline import stack
 from syncline.errors import Failed, Misused
@@ -96,7 +96,8 @@ def create_topics(settings: Settings) -> list[str]:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-    _codec(settings)
+    with SchemaRegistryClient(settings.registry_config()) as client:
+        register(client)
     return created
 
 

@@ -26,7 +26,9 @@ CLEAN = 143
 """Exit code of a JVM that was told to stop by SIGTERM and did so in good order."""
 STOP_S = 15.0
 """Longer than the keeper's own patience, after which it kills."""
-LOG_TAIL_BYTES = 3000
+LOG_BYTES = 65_536
+WORDS = 800
+"""The first words of a program that fails say why; it seldom says more than five lines."""
 
 
 class JvmFailed(Exception):
@@ -87,18 +89,20 @@ class Jvm:
         line = self.keeper.stdout.readline()
         if not line:
             self._reap()
-            raise JvmFailed(f"java does not start: {self.log()}")
+            raise JvmFailed(f"java does not start: {self.words()}")
         self.pid = int(line)
 
     def ended(self) -> int | None:
         """Exit code, or None while it runs. CLEAN after SIGTERM."""
         return self.keeper.poll()
 
-    def log(self) -> str:
-        """The end of what this run has said."""
+    def words(self) -> str:
+        """What this run has said, as one line, without the places in Java's code."""
         with self.log_path.open("rb") as log:
-            log.seek(max(self.log_start, self.log_path.stat().st_size - LOG_TAIL_BYTES))
-            return log.read().decode(errors="replace").strip()
+            log.seek(self.log_start)
+            lines = log.read(LOG_BYTES).decode(errors="replace").splitlines()
+        said = "; ".join(line.strip() for line in lines if not line.startswith(("\tat ", "\t...")))
+        return f"{said[:WORDS]}{' …' if len(said) > WORDS else ''} (log: {self.log_path})"
 
     def kill(self) -> None:
         """SIGKILL, as a crash would; returns when it is gone. Nothing happens on repeat."""

@@ -235,12 +235,12 @@ class Stack:
                 if ready():
                     return
             time.sleep(0.05)
-        raise StackFailed(f"{name} was not ready after {READY_S:g} s: {jvm.log()}")
+        raise StackFailed(f"{name} was not ready after {READY_S:g} s: {jvm.words()}")
 
     @staticmethod
     def _still(name: str, jvm: Jvm) -> None:
         if (code := jvm.ended()) is not None:
-            raise StackFailed(f"{name} ended with exit code {code}: {jvm.log()}")
+            raise StackFailed(f"{name} ended with exit code {code}: {jvm.words()}")
 
     def _admin(self) -> AdminClient:
         return AdminClient(
