@@ -9,6 +9,7 @@ from schemas.parked import ParkedRecord, Stage
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Fact, Owed, Row
 from streams.steps.sending import blocked, cancelled, wait
+from streams.steps.values import newest_ms
 from streams.steps.work import Work, json, without_values
 
 __all__ = ["advance", "owe", "send"]
@@ -42,7 +43,7 @@ def advance(work: Work, there: Destination) -> None:
             fact.state, row.lane = "out", ""
             upload = UploadRow(
                 row_id=row.row_id, event_id=row.event_id, person=work.key,
-                record_no=row.record_no, occurred_ms=row.fields.newest_ms(),
+                record_no=row.record_no, occurred_ms=newest_ms(row.fields),
                 fields=json(row.fields.values),
             )  # fmt: skip
             work.out.row(plan, row.run, row.rank, upload)

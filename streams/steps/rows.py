@@ -36,9 +36,10 @@ __all__ = [
 
 
 class Values(Struct, array_like=True, omit_defaults=True):
-    """Fields and the source time of each: `at_ms`, but for those in `times`.
+    """Fields and the time of each: `at_ms`, but for those in `times` (see streams.steps.values).
 
-    `at_ms` > 0 says that the whole was seen then: a field that is not in `values` was empty.
+    In a snapshot, `at_ms` > 0 says that the whole was seen then: a field that is not in `values`
+    was empty.
     """
 
     at_ms: int = 0
@@ -50,7 +51,7 @@ class Values(Struct, array_like=True, omit_defaults=True):
     def time(self, name: str) -> int:
         return self.times.get(name, self.at_ms)
 
-    def newest_ms(self) -> int:
+    def newest(self) -> int:
         return max(self.at_ms, *self.times.values()) if self.times else self.at_ms
 
 

@@ -12,7 +12,7 @@ from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Owed, Row, SyncState, Values
-from streams.steps.values import drop, fold, timed
+from streams.steps.values import drop, fold, newest_ms, timed
 from streams.steps.work import Work, json, without_values
 
 __all__ = [
@@ -43,7 +43,7 @@ def offer(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     invalid = state.invalid.pop(row.source, None)
     if invalid is not None:  # the same object again, and valid now
         work.out.parked(parked_id(invalid, work.key), None)
-        work.note(invalid.row, Standing.superseded, "newer", by=row.row_id)
+        _supersede(work, invalid.row, row)
     owed = state.owed
     if owed is not None:
         if owed.row.source == row.source and owed.field not in row.fields.values:
@@ -71,9 +71,14 @@ def merge(work: Work, earlier: Row, later: Row) -> Row:
     carrier.seq = later.seq
     carrier.tries = max(earlier.tries, later.tries)
     carrier.first_ms = earlier.first_ms or later.first_ms
+    _supersede(work, other, carrier)
+    return carrier
+
+
+def _supersede(work: Work, other: Row, carrier: Row) -> None:
+    """The other's fate is that of the carrier, which a cancelled run of its own does not drop."""
     carrier.carries_others |= other.carries_others or other.run != carrier.run
     work.note(other, Standing.superseded, "newer", by=carrier.row_id)
-    return carrier
 
 
 def owe(
@@ -93,7 +98,7 @@ def owe(
     if before is not None:
         row.tries = max(row.tries, before.row.tries + 1)
         if ours:
-            work.note(before.row, Standing.superseded, "newer", by=row.row_id)
+            _supersede(work, before.row, row)
         else:
             row = merge(work, before.row, row)
     owed = Owed(row, stage.value, code, field, words[:WORDS_MAX])
@@ -219,7 +224,7 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
         plan, row.run, row.rank,
         UploadRow(
             row_id=row.row_id, event_id=row.event_id, person=work.key, record_no=row.record_no,
-            object_id=there.object_id, occurred_ms=row.fields.newest_ms(), fields=json(sent),
+            object_id=there.object_id, occurred_ms=newest_ms(row.fields), fields=json(sent),
         ),
     )  # fmt: skip
     work.note(row, Standing.out)

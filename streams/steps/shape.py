@@ -17,7 +17,7 @@ from streams.steps import facts
 from streams.steps.catalog import Plan, Shaped
 from streams.steps.rows import Destination, Row, Source, Values
 from streams.steps.sending import advance, offer, owe
-from streams.steps.values import fold, patch, timed
+from streams.steps.values import OBJECT_BITS, fold, patch, stamp_of, timed
 from streams.steps.work import Work, without_values
 
 __all__ = ["decide", "map_again", "park_unshaped"]
@@ -68,13 +68,17 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
     row.seq = work.person.seq
     own = work.person.sources.get(row.source) or Source()
     shaped = _shape(work, plan, own, _event_again(work, row, row.source, own))
-    whole = _with_times(plan, own.known, shaped.fields or {}) if not shaped.errors else Values()
+    whole = (
+        _with_times(plan, row.source, own.known, shaped.fields or {})
+        if not shaped.errors
+        else Values()
+    )
     for key, source in work.person.sources.items():
         if invalid or key == row.source or not key.startswith(_prefix(plan)):
             continue
         other = _shape(work, plan, source, _event_again(work, row, key, source))
         if other.fields and not other.errors:
-            whole = fold(_with_times(plan, source.known, other.fields), whole)
+            whole = fold(_with_times(plan, key, source.known, other.fields), whole)
     if whole.values:
         shaped = Shaped(whole.values)
     _take(work, plan, there, row, shaped, whole)
@@ -134,7 +138,8 @@ def _decide_for(work: Work, plan: Plan, source: Source, row: Row, event: Platfor
     row.seq = work.person.seq
     there = work.person.destinations.setdefault(plan.target, Destination())
     shaped = _shape(work, plan, source, event)
-    _take(work, plan, there, row, shaped, _with_times(plan, source.known, shaped.fields or {}))
+    fields = _with_times(plan, row.source, source.known, shaped.fields or {})
+    _take(work, plan, there, row, shaped, fields)
     if there == Destination():
         del work.person.destinations[plan.target]
 
@@ -180,27 +185,28 @@ def _event_again(work: Work, row: Row, key: str, source: Source) -> PlatformEven
         event_id=row.event_id, connection=connection,
         platform=work.catalog.gate(connection).partition("/")[0], object_type=object_type,
         object_id=object_id, kind=EventKind.updated, run=row.run, record_no=row.record_no,
-        occurred_ms=source.known.newest_ms(), received_ms=work.index.now_ms, values=b"{}",
+        occurred_ms=source.known.newest(), received_ms=work.index.now_ms, values=b"{}",
         payload=b"",
     )  # fmt: skip
 
 
-def _with_times(plan: Plan, known: Values, fields: dict[str, Any]) -> Values:
+def _with_times(plan: Plan, key: str, known: Values, fields: dict[str, Any]) -> Values:
     """The mapped fields, each as new as the newest source field that it is made of.
 
     Where the object was never seen whole, a field that is made of unknown ones only is left out:
     what the destination holds there stays.
     """
+    stamp = stamp_of(key)
     if not known.times and known.at_ms:
-        return Values(known.at_ms, fields)
-    newest = known.newest_ms()
+        return Values((known.at_ms << OBJECT_BITS) + stamp, fields)
+    newest = known.newest()
     times: dict[str, int] = {}
     kept: dict[str, Any] = {}
     for name, value in fields.items():
         made_of = plan.mapping.reads.get(name)
         at_ms = max(map(known.time, made_of)) if made_of else newest
         if at_ms > 0:
-            kept[name], times[name] = value, at_ms
+            kept[name], times[name] = value, (at_ms << OBJECT_BITS) + stamp
     return timed(kept, times)
 
 

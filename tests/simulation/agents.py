@@ -83,7 +83,6 @@ class Agent:
 
 def topology(log: Log, catalog: Catalog) -> list[Agent]:
     """All agents in all partitions."""
-    agents: list[Agent] = []
     kinds: dict[str, tuple[tuple[str, ...], Callable[[Any, int], Chunk]]] = {
         "admit": (
             (*map(events_of, PLATFORMS), ANSWERED), lambda rows, p: Links(rows, catalog)
@@ -95,7 +94,8 @@ def topology(log: Log, catalog: Catalog) -> list[Agent]:
         ),
         "runs": ((JOURNAL, CONTROL, TICKS), lambda rows, p: Runs(rows, catalog, PARTITIONS)),
     }  # fmt: skip
-    for name, (inputs, start) in kinds.items():
-        for p in range(PARTITIONS):
-            agents.append(Agent(name, p, inputs, lambda rows, s=start, p=p: s(rows, p), log))
-    return agents
+    return [
+        Agent(name, p, inputs, lambda rows, s=start, p=p: s(rows, p), log)
+        for name, (inputs, start) in kinds.items()
+        for p in range(PARTITIONS)
+    ]

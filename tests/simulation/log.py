@@ -41,7 +41,7 @@ def partition_of(key: str) -> int:
 
 
 class Overlay:
-    """Rows of one table partition as a chunk changes them; dropped when the chunk does not commit."""
+    """Rows of one table partition as a chunk changes them; dropped when it does not commit."""
 
     def __init__(self, stored: dict[str, bytes]) -> None:
         self.stored = stored

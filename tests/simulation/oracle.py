@@ -21,8 +21,8 @@ from schemas.topics import ASKED, JOURNAL, PARKED, RESOLVED, events_of
 from streams.steps.control import FINAL
 from streams.steps.rows import Run
 from tests.simulation.definitions import MAPPINGS, SYNCS
-from tests.simulation.source import FIELDS
-from tests.simulation.world import World
+from tests.simulation.log import partition_of
+from tests.simulation.world import CREDIT, World
 
 __all__ = ["judge"]
 
@@ -66,10 +66,10 @@ def judge(world: World, *, healed: bool) -> list[str]:
     problems += _places(world, stories, healed=healed)
     problems += _order(world)
     wishes = _wishes(world)
-    problems += _verdicts(stories, wishes)
+    problems += [*_verdicts(stories, wishes), *_ends(world)]
     if healed:
         problems += _contents(world, stories, wishes)
-        problems += _runs(world, stories)
+        problems += _runs(world)
     return problems
 
 
@@ -185,6 +185,11 @@ def _reasons(stories: dict[str, Story]) -> Iterator[str]:
             yield f"P5 {row_id[:8]}: {standing.value} by nobody"
         if standing is Standing.superseded and note.by not in stories:
             yield f"P5 {row_id[:8]}: superseded by {note.by!r}, which does not exist"
+        elif standing is Standing.superseded:
+            fate, carrier = _fate(stories, row_id)
+            run = stories[carrier].event.run
+            if fate is Standing.cancelled and run != story.event.run:
+                yield f"P7 {row_id[:8]}: went down with {run}, which is not its run"
 
 
 def _places(world: World, stories: dict[str, Story], *, healed: bool) -> Iterator[str]:
@@ -250,6 +255,8 @@ class Wishes:
     by_row: dict[str, Wish] = field(default_factory=dict)
     objects: dict[str, Knowledge] = field(default_factory=lambda: defaultdict(Knowledge))
     """What was known of each object in the end."""
+    released: set[str] = field(default_factory=set)
+    """Rows that may have been decided anew, from what was known then."""
 
 
 def _wishes(world: World) -> Wishes:
@@ -267,6 +274,8 @@ def _wishes(world: World) -> Wishes:
                 for target in message.targets:
                     source = wishes.by_row[target.row_id].source
                     wishes.objects[source].fixed = json.loads(message.values)
+            elif isinstance(message, Act) and message.kind is ActKind.release:
+                wishes.released |= {target.row_id for target in message.targets}
     return wishes
 
 
@@ -296,7 +305,7 @@ def _wish(world: World, known: Knowledge, record: ResolvedRecord) -> Iterator[Wi
 def _mapped(
     sync: str, known: Knowledge, event: PlatformEvent, person: str
 ) -> dict[str, tuple[Any, int]] | None:
-    """The row, made of what the source says; where that gives none, of what was put in its place."""
+    """The row, made of what the source says; where that gives none, of what people put there."""
     mapping = MAPPINGS[sync]
     said = {f: v for f, (v, _) in known.fields.items()}
     for values in (said, {**said, **known.fixed}):
@@ -343,13 +352,16 @@ def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterat
     facts: Counter[str] = Counter()
     for seq, (row_id, wish) in enumerate(wishes.by_row.items()):
         sync = SYNCS[wish.sync]
-        fate = _fate(stories, row_id)
+        fate, carrier = _fate(stories, row_id)
+        if fate is Standing.stale:
+            continue  # asked for nothing that another record does not ask for
         if sync.destination_object == "visit":
             if fate in (Standing.written, Standing.accepted, Standing.unchanged):
                 facts[row_id] += 1
             continue
         for name, (value, at_ms) in (wish.fields or {}).items():
-            given_up = fate in GIVEN_UP or (value == "bad" and sync.policy is Policy.pass_)
+            given_up = fate in GIVEN_UP or carrier in wishes.released
+            given_up |= value == "bad" and sync.policy is Policy.pass_
             key = (sync.destination_object, wish.person, name)
             asked[key].append((at_ms, seq, value, given_up))
     sources = {(w.person, w.sync): set[str]() for w in wishes.by_row.values()}
@@ -360,7 +372,8 @@ def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterat
         held = platform.objects.get((kind, person), {})
         kept = [r for r in rows if not r[3]]
         newest = max(kept, key=lambda r: r[:2]) if kept else (-1, -1, None, False)
-        allowed = [newest[2]] if kept else []
+        # objects of one person that changed in the same millisecond: whichever
+        allowed = [r[2] for r in kept if r[0] == newest[0]]
         allowed += [r[2] for r in rows if r[3] and r[0] >= newest[0]]
         for (who, sync), keys in sources.items():
             if who == person and SYNCS[sync].destination_object == kind:
@@ -375,7 +388,10 @@ def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterat
             yield f"P1 {kind} {person[:8]} {name}: holds nothing, asked {allowed}"
     done = world.platforms["mailchimp"].facts
     for row_id in facts.keys() | done.keys():
-        if facts[row_id] != done.get(row_id, 0) and _fate(stories, row_id) is not Standing.parked:
+        if (
+            facts[row_id] != done.get(row_id, 0)
+            and _fate(stories, row_id)[0] is not Standing.parked
+        ):
             yield f"P2 fact {row_id[:8]}: counted {done.get(row_id, 0)}, has {facts[row_id]} fates"
 
 
@@ -385,18 +401,18 @@ _NO_EVENT = PlatformEvent(
 )  # fmt: skip
 
 
-def _fate(stories: dict[str, Story], row_id: str) -> Standing:
-    """Fate of a record, or of the one that carries it."""
+def _fate(stories: dict[str, Story], row_id: str) -> tuple[Standing, str]:
+    """Fate of a record, or of the one that carries it, and which that is."""
     for _ in range(len(stories)):
         note = stories[row_id].last
         assert note is not None
         if note.standing is not Standing.superseded:
-            return note.standing
+            return note.standing, row_id
         row_id = note.by
     raise AssertionError("records supersede each other in a circle")
 
 
-def _runs(world: World, stories: dict[str, Story]) -> Iterator[str]:
+def _runs(world: World) -> Iterator[str]:
     begun: dict[str, Counter[str]] = defaultdict(Counter)
     for entry, note in _notes(world):
         if entry.run:
@@ -414,9 +430,28 @@ def _runs(world: World, stories: dict[str, Story]) -> Iterator[str]:
             yield f"P4 {name}: counts {counts}, the journal {dict(begun[name])}"
         if sum(counts.values()) != run.fetched:
             yield f"P4 {name}: fetched {run.fetched}, accounted for {sum(counts.values())}"
-        if run.state == "completed" and not run.last:
-            yield f"P1 {name}: completed before its last page"
-    assert stories is not None
+
+
+def _ends(world: World) -> Iterator[str]:
+    """A run ends when its last record has its fate, and fetches on credit only."""
+    for name in world.runs:
+        fetched, fated, mended, last = 0, 0, 0, False
+        for entry in world.log.entries[JOURNAL, partition_of(name)]:
+            message = entry.message
+            if not isinstance(message, JournalEntry) or message.run != name:
+                continue
+            for note in message.rows:
+                fated += (note.standing in FATES) - (note.was in FATES)
+                mended += note.was == "parked"
+            if message.kind is JournalKind.page_fetched:
+                if fetched - fated > CREDIT + mended:
+                    yield f"P7 {name}: fetched on with {fetched - fated} records on their way"
+                fetched, last = fetched + message.records, message.last
+            if message.kind is JournalKind.run_state and message.after in FINAL:
+                if not fetched - mended <= fated <= fetched:
+                    yield f"P4 {name}: {message.after} with {fetched - fated} records on their way"
+                if message.after == "completed" and not last:
+                    yield f"P1 {name}: completed before its last page"
 
 
 # ---- reading

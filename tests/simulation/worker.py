@@ -79,16 +79,20 @@ class Worker:
         self.tasks: list[_Task] = []
         self.closed: dict[str, str] = {}
         """Account to why."""
+        self.verdicts: list[_Task] = []
+        """Taken without a verdict: it comes late, or never."""
         self.requests = 0
         self.generous = False
         """Give nothing back, lose no answer: the end of a simulation."""
 
     def waiting(self) -> bool:
-        return bool(self.tasks) or self.read < len(self.log.entries[self.topic, self.partition])
+        return bool(self.tasks or self.verdicts) or self.read < len(
+            self.log.entries[self.topic, self.partition]
+        )
 
     def crash(self) -> None:
         """Everything in memory is gone; from the first command that is not done, again."""
-        self.read, self.tasks = 0, []
+        self.read, self.tasks, self.verdicts = 0, [], []
 
     def step(self, now_ms: int, crash: float) -> None:
         entries = self.log.entries[self.topic, self.partition]
@@ -97,6 +101,11 @@ class Worker:
             message = entries[offset].message
             assert message is not None
             self._command(offset, message, now_ms, crash)
+        elif self.verdicts and self.draw.random() < 0.3:
+            task = self.verdicts.pop(0)
+            late = _outcome(task, self.draw.choice([OutcomeKind.written, OutcomeKind.parked]),
+                            now_ms, object_id="late", code="LATE")  # fmt: skip
+            self._commit([Send(outcomes_of(self.name), task.row.person, late)], set(), crash)
         elif self.tasks:
             self._work(now_ms, crash)
 
@@ -170,6 +179,8 @@ class Worker:
                 words=f"Phone: bad ({task.row.person})" if code else "", position=position,
             )  # fmt: skip
             sends.append(Send(outcomes_of(self.name), task.row.person, outcome))
+            if kind is OutcomeKind.accepted and self.draw.random() < 0.5:
+                self.verdicts.append(task)
         for (sync, run), rows in runs.items():
             entry = JournalEntry(
                 kind=JournalKind.settled, at_ms=now_ms, sync=sync, run=run, records=rows,

@@ -22,6 +22,7 @@ from tests.simulation.worker import ACCOUNTS, Platform, Worker
 __all__ = ["World"]
 
 CRASH = 0.08
+CREDIT = 7
 ACTIONS = 500
 QUIET_MAX = 6_000
 """Steps in which a world without new work must come to rest."""
@@ -72,7 +73,7 @@ class World:
         """Changes, webhooks, runs, acts and deaths at random."""
         does: list[tuple[Callable[[], object], int]] = [
             (self._agent, 50), (self._worker, 25), (self._change, 8), (self._deliver, 14),
-            (self._tick, 4), (self._operate, 2), (self._start_run, 1), (self._switch, 1),
+            (self._tick, 4), (self._operate, 4), (self._start_run, 1), (self._switch, 1),
         ]  # fmt: skip
         actions, weights = zip(*does, strict=True)
         for action in self.draw.choices(actions, weights, k=ACTIONS):
@@ -169,7 +170,7 @@ class World:
         run = ids.run_id(sync, f"{self.now_ms}")
         if len(self.runs) < 3 and run not in self.runs:
             self.runs.append(run)
-            self._act(run, ActKind.run_start, run=run, sync=sync, values=b'{"credit": 7}')
+            self._act(run, ActKind.run_start, run=run, sync=sync, values=b'{"credit": %d}' % CREDIT)
 
     def _switch(self) -> None:
         """An account closes or opens at the worker that owns it."""

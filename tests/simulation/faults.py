@@ -1,0 +1,163 @@
+"""Faults put into the steps by hand, as patches: the simulation must find each of them.
+
+One line says what a careless change would have done; the patch does it.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+from schemas.outcomes import OutcomeKind
+from streams.steps import acts, admit, people, runs, sending, settle, shape, work
+from streams.steps.rows import Values
+from streams.steps.values import fold
+
+__all__ = ["FAULTS"]
+
+
+def _latest_wins() -> AbstractContextManager[Any]:
+    true = shape.patch
+
+    def patched(known: Values, seen: Any, fields: Any, at_ms: int, **more: Any) -> Any:
+        return true(known, seen, fields, max(at_ms, known.newest()), **more)
+
+    return patch.object(shape, "patch", patched)
+
+
+def _two_rows_out() -> AbstractContextManager[Any]:
+    true = shape.advance
+
+    def patched(work: Any, there: Any) -> None:
+        if any(s.next for s in there.syncs.values()):
+            there.out = None
+        true(work, there)
+
+    return patch.object(shape, "advance", patched)
+
+
+def _any_outcome_settles() -> AbstractContextManager[Any]:
+    true = settle.settle
+
+    def patched(work: Any, outcome: Any) -> None:
+        there = work.person.destinations.get(f"{outcome.connection}:{outcome.object_type}")
+        if there is not None and there.out is not None:
+            outcome = outcome.model_copy(update={"row_id": there.out.row_id})
+        true(work, outcome)
+
+    return patch.object(people, "settle", patched)
+
+
+def _commanded_is_written() -> AbstractContextManager[Any]:
+    true = sending._depart
+
+    def patched(work: Any, plan: Any, there: Any, row: Any) -> None:
+        true(work, plan, there, row)
+        if there.out is row:
+            there.written = fold(there.written, row.fields)
+
+    return patch.object(sending, "_depart", patched)
+
+
+def _returned_is_forgotten() -> AbstractContextManager[Any]:
+    true = settle._settle_state
+
+    def patched(work: Any, there: Any, row: Any, outcome: Any) -> None:
+        if outcome.kind is not OutcomeKind.returned:
+            true(work, there, row, outcome)
+
+    return patch.object(settle, "_settle_state", patched)
+
+
+def _repeats_pass() -> AbstractContextManager[Any]:
+    return patch.object(admit, "_seen", lambda link, event: False)
+
+
+def _nobody_waits_for_the_address() -> AbstractContextManager[Any]:
+    def patched(link: Any, event: Any, catalog: Any, out: Any) -> Any:
+        link.person = link.person or admit.person_key(event.object_key)
+        link.state = "linked"
+        admit._pass_on(link, event, catalog.identity(event), out)
+        return link
+
+    true = admit.admit
+
+    def early(link: Any, event: Any, catalog: Any, out: Any) -> Any:
+        if link.state == "asking" and not admit._seen(link, event):
+            return patched(link, event, catalog, out)
+        return true(link, event, catalog, out)
+
+    return patch("streams.steps.links.admit", early)
+
+
+def _release_sends_what_was_refused() -> AbstractContextManager[Any]:
+    def patched(work: Any, plan: Any, there: Any, row: Any, *, invalid: bool) -> None:
+        work.person.seq += 1
+        row.seq = work.person.seq
+        row.fields = Values(2**60, KEPT.get(row.row_id, {}))
+        if row.fields.values:
+            sending.offer(work, plan, there, row)
+            sending.advance(work, there)
+        else:
+            shape.map_again(work, plan, there, row, invalid=invalid)
+
+    true = sending._park
+
+    def park(work: Any, owed: Any, **more: Any) -> None:
+        KEPT[owed.row.row_id] = dict(owed.row.fields.values)
+        true(work, owed, **more)
+
+    return _both(patch.object(acts, "map_again", patched), patch.object(sending, "_park", park))
+
+
+KEPT: dict[str, dict[str, Any]] = {}
+
+
+def _a_waiting_person_is_lost() -> AbstractContextManager[Any]:
+    true = work.Lanes.take
+
+    def patched(self: Any, lane: str, at_most: int) -> list[str]:
+        return true(self, lane, at_most)[: max(1, at_most - 1)]
+
+    return patch.object(work.Lanes, "take", patched)
+
+
+def _a_run_ends_early() -> AbstractContextManager[Any]:
+    return patch.object(runs, "_open", lambda run: 0)
+
+
+def _cancelling_drops_live_changes() -> AbstractContextManager[Any]:
+    def merge(work: Any, earlier: Any, later: Any) -> Any:
+        later.fields = fold(earlier.fields, later.fields)
+        work.note(earlier, sending.Standing.superseded, "newer", by=later.row_id)
+        return later
+
+    return _both(patch.object(sending, "merge", merge), patch.object(settle, "merge", merge))
+
+
+class _both(AbstractContextManager[Any]):  # noqa: N801 - reads as the function that it is
+    def __init__(self, *patches: AbstractContextManager[Any]) -> None:
+        self.patches = patches
+
+    def __enter__(self) -> None:
+        for each in self.patches:
+            each.__enter__()
+
+    def __exit__(self, *args: object) -> None:
+        for each in self.patches:
+            each.__exit__(None, None, None)
+
+
+FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "the latest event wins, not the newest": _latest_wins,
+    "a second row goes out while one is out": _two_rows_out,
+    "any outcome settles whatever is out": _any_outcome_settles,
+    "what was commanded counts as written": _commanded_is_written,
+    "a row that is given back is forgotten": _returned_is_forgotten,
+    "a repeat passes as a new event": _repeats_pass,
+    "an event overtakes those that wait for the address": _nobody_waits_for_the_address,
+    "a release sends what was refused, as it was": _release_sends_what_was_refused,
+    "one person falls out of a lane when it is drained": _a_waiting_person_is_lost,
+    "a run ends before its records have": _a_run_ends_early,
+    "cancelling a run drops the live change it carried": _cancelling_drops_live_changes,
+}
