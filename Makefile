@@ -1,9 +1,24 @@
 # What people type. Each target says what it does; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest
+
+# pip's own words, counted: one line that moves in a terminal, a line now and then in a log.
+define COUNTED
+  { n=0; all=$$(grep -c '^[a-z].*==' requirements.lock); \
+    while read -r word rest; do case "$$word" in \
+      Collecting) n=$$((n + 1)); \
+        if [ -t 1 ]; then printf '\r  downloading %d of about %d ' $$n $$all; \
+        elif [ $$((n % 25)) = 0 ]; then echo "  downloading $$n of about $$all"; fi;; \
+      Installing) [ ! -t 1 ] || echo; echo "  unpacking";; \
+      ERROR:|error:|WARNING:) echo "  $$word $$rest";; \
+    esac; done; }
+endef
 
 .PHONY: help setup check test demo simulate soak bench lock
 
@@ -20,10 +35,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "setup 1/3: making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "setup 2/3: installing the locked packages (about 250 MB, once)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on \
-	  --require-hashes -r requirements.lock
+	@$(PIP) install --progress-bar off --require-hashes -r requirements.lock 2>&1 | $(COUNTED)
 	@echo "setup 3/3: installing syncline itself"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
+	@$(PIP) install --quiet --no-build-isolation --no-deps -e .
 	@touch $(STAMP)
 	@echo "setup done: $(BIN)/syncline --help"
 
@@ -48,7 +62,12 @@ soak: setup ## Long matrices, by hand
 bench: setup ## Benchmarks against alternatives
 	$(BIN)/python -m benchmarks
 
-lock: setup ## Resolve requirements.lock anew
-	@$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
-	  --no-emit-index-url --no-annotate --no-header --upgrade --quiet -o requirements.lock
+lock: setup ## Resolve requirements.lock and syncline/jars.lock; UPGRADE=1 takes newest versions
+	@echo "lock 1/2: requirements.lock"
+	@$(PYTHON) -m venv $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip install --disable-pip-version-check --quiet uv
+	@$(VENV)/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
+	  $(if $(UPGRADE),--upgrade) -o requirements.lock
+	@echo "lock 2/2: syncline/jars.lock"
+	@$(BIN)/python -m syncline.jars
