@@ -53,6 +53,7 @@ def _mark(work: Work, act: Act) -> None:
                 if idle is not None:
                     del index.runs[idle]
             index.runs[act.run] = RunMark("running", options.get("pins") or {})
+            work.forget_plans()
         case ActKind.run_pause | ActKind.run_resume | ActKind.run_cancel:
             state = {"run_pause": "paused", "run_resume": "running", "run_cancel": "cancelled"}
             mark = index.runs.setdefault(act.run, RunMark("running", {}))

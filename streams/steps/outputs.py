@@ -92,8 +92,8 @@ class Outputs:
 
     def keep(self) -> None:
         """The step ended well: what it said counts."""
-        for act, *words in self._staged:
-            act(*words)
+        for staged in self._staged:
+            staged[0](*staged[1:])
         self._staged.clear()
 
     def drop(self) -> None:

@@ -85,14 +85,21 @@ class Work:
     partition: int
     key: str = ""
     person: Person = field(default_factory=Person)
+    _plans: dict[tuple[str, str], Plan | None] = field(
+        default_factory=dict[tuple[str, str], "Plan | None"]
+    )
     _live: dict[tuple[str, str], tuple[Plan, ...]] = field(
         default_factory=dict[tuple[str, str], tuple[Plan, ...]]
     )
 
     def plan(self, sync: str, run: str) -> Plan | None:
         """The sync at the versions that its run holds, or that are active here."""
-        mark = self.index.runs.get(run) if run else None
-        return self.catalog.plan(sync, mark.pins if mark and mark.pins else self.index.pins)
+        key = (sync, run)
+        if key not in self._plans:
+            mark = self.index.runs.get(run) if run else None
+            pins = mark.pins if mark and mark.pins else self.index.pins
+            self._plans[key] = self.catalog.plan(sync, pins)
+        return self._plans[key]
 
     def live(self, connection: str, object_type: str) -> tuple[Plan, ...]:
         key = (connection, object_type)
@@ -101,8 +108,9 @@ class Work:
         return self._live[key]
 
     def forget_plans(self) -> None:
-        """The active versions have changed."""
+        """The active versions have changed, or a run is known that was not."""
         self._live.clear()
+        self._plans.clear()
 
     def note(
         self, row: Row, standing: Standing, code: str = "", *, field: str = "", reason: str = "",
