@@ -62,7 +62,7 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
     """Decide a row anew from what is known now: it was owed, and has been released.
 
     `invalid`: our own checks refused it, for what its object says. What the destination refused
-    may carry values of all the person's objects that this sync follows: so they all speak again.
+    may carry values of all the person's objects that came through this sync: they all speak again.
     """
     work.person.seq += 1
     row.seq = work.person.seq
@@ -74,7 +74,7 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
         else Values()
     )
     for key, source in work.person.sources.items():
-        if invalid or key == row.source or not key.startswith(_prefix(plan)):
+        if invalid or key == row.source or plan.sync not in source.decided:
             continue
         other = _shape(work, plan, source, _event_again(work, row, key, source))
         if other.fields and not other.errors:
@@ -172,10 +172,6 @@ def _take(
     else:
         offer(work, plan, there, row)
     advance(work, there)
-
-
-def _prefix(plan: Plan) -> str:
-    return f"{plan.source}:{plan.source_object}:"
 
 
 def _event_again(work: Work, row: Row, key: str, source: Source) -> PlatformEvent:
