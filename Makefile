@@ -33,7 +33,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "Python's venv module is missing: on Debian or Ubuntu, apt-get install python3-venv"; exit 1; }
 	@echo "setup 1/3: making $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  $(PYTHON) -m venv --clear $(VENV)
 	@echo "setup 2/3: installing the locked packages (about 250 MB, once)"
 	@$(PIP) install --progress-bar off --require-hashes -r requirements.lock 2>&1 | $(COUNTED)
 	@echo "setup 3/3: installing syncline itself"
