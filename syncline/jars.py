@@ -116,7 +116,8 @@ def _bring(pin: Pinned, cache: Path, count: "_Count") -> None:
             os.replace(got, pin.place(cache))
     except FetchFailed:
         raise
-    except (OSError, RuntimeError) as error:  # jgo says RuntimeError where a file is not there
+    # jgo says RuntimeError where a file is not there; ParseError: of the user's Maven settings
+    except (OSError, RuntimeError, tarfile.TarError, ElementTree.ParseError) as error:
         words = re.sub(r"//[^/@\s]*@", "//", str(error))  # a mirror's address may hold a password
         raise FetchFailed(
             f"cannot download {pin.coordinate}: {words}. The files come from Maven Central: check "
