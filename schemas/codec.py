@@ -4,6 +4,7 @@ A message is a zero byte, the schema id in four bytes, the Avro body. Any regist
 of our messages can be read: the id tells the record's name, the name tells the model.
 """
 
+import contextlib
 import io
 import json
 import struct
@@ -127,14 +128,18 @@ class Codec:
 
     @classmethod
     def from_registry(cls, url: str, *, client: SchemaRegistryClient | None = None) -> "Codec":
-        """Registers our schemas if they are not there yet."""
-        registry = client or SchemaRegistryClient({"url": url})
-        ids = register(registry)
+        """Registers our schemas if they are not there yet. A `client` stays the caller's to close;
+        without one no connection is kept: schemas are looked up once in a process's life."""
+
+        def asking() -> contextlib.AbstractContextManager[SchemaRegistryClient]:
+            return contextlib.nullcontext(client) if client else SchemaRegistryClient({"url": url})
 
         def lookup(schema_id: int) -> str:
-            return registry.get_schema(schema_id).schema_str or ""
+            with asking() as registry:
+                return registry.get_schema(schema_id).schema_str or ""
 
-        return cls(ids, lookup)
+        with asking() as registry:
+            return cls(register(registry), lookup)
 
     @classmethod
     def offline(cls) -> "Codec":
