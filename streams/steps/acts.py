@@ -63,7 +63,9 @@ def _mark(work: Work, act: Act) -> None:
         case ActKind.sync_resume:
             index.paused.pop(act.sync, None)
         case ActKind.account_open:
-            index.accounts[act.account] = Account()
+            for gate in index.accounts:
+                if act.account in (gate, gate.partition("/")[2]):
+                    index.accounts[gate] = Account()
         case ActKind.activate:
             name, _, version = act.definition.rpartition("@")
             index.pins[name] = int(version)
@@ -73,35 +75,41 @@ def _mark(work: Work, act: Act) -> None:
 
 
 def act_on_person(work: Work, act: Act) -> None:
-    """fix, unfix, release, discard: for the targets of this person."""
+    """fix, unfix, release, discard: for the targets of this person; confirmed in the journal."""
     person = work.person
     if act.act_id in person.acts:
         return
     person.acts = [*person.acts[1 - ACTS_KEPT :], act.act_id]
-    for target in act.targets:
-        if target.person != work.key:
-            continue
-        found = _owed(work, target)
-        if found is None:
-            continue  # settled meanwhile: nothing is owed under this name any more
-        there, state, owed = found
-        row = owed.row
-        match act.kind:
-            case ActKind.fix:
-                _fix(work, row, act)
-            case ActKind.unfix:
-                source = person.sources.get(row.source)
-                for name in msgspec.json.decode(act.values or b"{}"):
-                    if source is not None:
-                        source.fixes.pop(name, None)
-            case ActKind.release:
-                _release(work, there, state, owed)
-            case ActKind.discard:
-                _forget(work, there, state, owed)
-                work.note(row, Standing.discarded, "discarded", reason=act.why, by=act.who)
-                advance(work, there)
-            case _:
-                raise AssertionError(f"{act.kind} is about all persons")
+    done = sum(_act_on(work, act, t) for t in act.targets if t.person == work.key)
+    entry = JournalEntry(
+        kind=JournalKind.confirmed, at_ms=work.index.now_ms, sync=act.sync, act_id=act.act_id,
+        who=act.who, partition=work.partition, records=done,
+        why="" if done == len(act.targets) else "not parked any more, or another row by now",
+    )  # fmt: skip
+    work.out.send(JOURNAL, act.sync or act.act_id, entry)
+
+
+def _act_on(work: Work, act: Act, target: Target) -> bool:
+    """Do it to one parked record -> whether there was anything to do."""
+    found = _owed(work, target)
+    if found is None:
+        return False  # settled meanwhile: nothing is owed under this name any more
+    there, state, owed = found
+    row = owed.row
+    match act.kind:
+        case ActKind.fix | ActKind.unfix:
+            names = _fix(work, row, act)
+            words = f"{act.kind.value}: {', '.join(names)}"
+            work.note(row, Standing.parked, owed.code, field=owed.field, reason=words, by=act.who)
+        case ActKind.release:
+            return _release(work, there, state, owed, act)
+        case ActKind.discard:
+            _forget(work, there, state, owed)
+            work.note(row, Standing.discarded, "discarded", reason=act.why, by=act.who)
+            advance(work, there)
+        case _:
+            raise AssertionError(f"{act.kind} is about all persons")
+    return True
 
 
 def _owed(work: Work, target: Target) -> tuple[Destination, SyncState | None, Owed] | None:
@@ -118,22 +126,32 @@ def _owed(work: Work, target: Target) -> tuple[Destination, SyncState | None, Ow
     return None
 
 
-def _fix(work: Work, row: Row, act: Act) -> None:
-    """Remember a value per source field, with the one at the source that it replaces."""
+def _fix(work: Work, row: Row, act: Act) -> list[str]:
+    """Remember a value per source field, with the one at the source that it replaces; or no more.
+
+    -> the fields.
+    """
     source = work.person.sources.setdefault(row.source, Source())
-    for name, value in msgspec.json.decode(act.values or b"{}").items():
-        source.fixes[name] = (source.known.values.get(name), value)
+    values: dict[str, Any] = msgspec.json.decode(act.values or b"{}")
+    for name, value in values.items():
+        if act.kind is ActKind.fix:
+            source.fixes[name] = (source.known.values.get(name), value)
+        else:
+            source.fixes.pop(name, None)
+    return sorted(values)
 
 
-def _release(work: Work, there: Destination, state: SyncState | None, owed: Owed) -> None:
+def _release(work: Work, there: Destination, state: SyncState | None, owed: Owed, act: Act) -> bool:
     """Decided anew from what is known now, and sent before bulk work."""
     row = owed.row
     plan = work.plan(row.sync, row.run)
     if plan is None:
-        return  # stays parked: its sync is not defined here
+        return False  # stays parked: its sync is not defined here
     _forget(work, there, state, owed)
     row.rank, row.fields, row.lane, row.not_before_ms = RELEASED, Values(), "", 0
+    work.note(row, Standing.waiting, "released", reason=act.why, by=act.who)
     map_again(work, plan, there, row, invalid=owed.stage != Stage.upload)
+    return True
 
 
 def _forget(work: Work, there: Destination, state: SyncState | None, owed: Owed) -> None:

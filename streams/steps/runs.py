@@ -200,13 +200,12 @@ class Runs:
         if note.was:
             counts[note.was] = counts.get(note.was, 0) - 1
         counts[standing] = counts.get(standing, 0) + 1
-        if note.was == "parked" and run.state in FINAL and standing != "superseded":
-            run.released += standing in ("out", "waiting", "unchanged")
+        run.released += run.state in FINAL and note.code == "released"
         if standing == "out":
             run.departed += 1
         elif note.was == "out" and standing == "waiting":
             run.departed -= 1
-        if note.standing is Standing.waiting:
+        if note.standing is Standing.waiting and note.code not in ("behind", "released"):
             run.waits_for = note.reason or note.code
         elif note.standing is Standing.parked:
             self._refused(run, note)

@@ -255,8 +255,8 @@ class Wishes:
     by_row: dict[str, Wish] = field(default_factory=dict)
     objects: dict[str, Knowledge] = field(default_factory=lambda: defaultdict(Knowledge))
     """What was known of each object in the end."""
-    released: set[str] = field(default_factory=set)
-    """Rows that may have been decided anew, from what was known then."""
+    released: dict[str, list[dict[str, tuple[Any, int]]]] = field(default_factory=dict)
+    """Rows that may have been decided anew, to what they asked for then."""
 
 
 def _wishes(world: World) -> Wishes:
@@ -275,7 +275,11 @@ def _wishes(world: World) -> Wishes:
                     source = wishes.by_row[target.row_id].source
                     wishes.objects[source].fixed = json.loads(message.values)
             elif isinstance(message, Act) and message.kind is ActKind.release:
-                wishes.released |= {target.row_id for target in message.targets}
+                for target in message.targets:
+                    old = wishes.by_row[target.row_id]
+                    known = wishes.objects[old.source]
+                    again = _mapped(old.sync, known, _NO_EVENT, old.person)
+                    wishes.released.setdefault(old.row_id, []).append(again or {})
     return wishes
 
 
@@ -364,6 +368,11 @@ def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterat
             given_up |= value == "bad" and sync.policy is Policy.pass_
             key = (sync.destination_object, wish.person, name)
             asked[key].append((at_ms, seq, value, given_up))
+    for row_id, versions in wishes.released.items():
+        wish = wishes.by_row[row_id]
+        for name, (value, at_ms) in (pair for v in versions for pair in v.items()):
+            kind = SYNCS[wish.sync].destination_object
+            asked[kind, wish.person, name].append((at_ms, -1, value, True))
     sources = {(w.person, w.sync): set[str]() for w in wishes.by_row.values()}
     for wish in wishes.by_row.values():
         sources[wish.person, wish.sync].add(wish.source)

@@ -63,7 +63,7 @@ def test_the_worlds_are_eventful() -> None:
     for change in (
         ">out", ">waiting", ">filtered", ">stale", ">unchanged", ">parked", ">duplicate",
         ">superseded", ">cancelled", "out>written", "out>accepted", "out>parked", "out>waiting",
-        "waiting>cancelled", "waiting>superseded", "parked>out", "parked>superseded",
+        "waiting>cancelled", "waiting>superseded", "parked>waiting", "parked>superseded",
         "parked>discarded", "parked>parked", "paused", "cancelled", "completed", "running",
     ):  # fmt: skip
         assert change in seen, change
