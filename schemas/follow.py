@@ -129,6 +129,13 @@ class Definitions:
             changed |= self._take(record)
         return changed
 
+    def catch_up(self) -> bool:
+        """As `refresh`, up to the end as it is when this is called."""
+        changed = False
+        for record in self._follower.read_to_end():
+            changed |= self._take(record)
+        return changed
+
     def _take(self, record: Record) -> bool:
         """A definition that cannot be decoded is passed over: `apply` writes no such thing."""
         try:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from connectors.registry import CONNECTORS
-from mappings.document import MappingDocument, load
-from mappings.fields import FieldList
 from pydantic import BaseModel
 
+from connectors.registry import CONNECTORS, connector_class
+from mappings.document import MappingDocument, load
+from mappings.fields import FieldList
 from schemas.definitions import Connection, Sync
 from schemas.secrets import SecretMissing, resolve
 from schemas.yamlfile import ConfigInvalid, Lines, read_yaml, validated
@@ -83,12 +83,11 @@ def load_folder(folder: Path) -> Configuration:
 def _check_connections(found: Configuration) -> Iterator[str]:
     for name, connection in found.connections.items():
         lines = found.lines["connection", name]
-        connector = CONNECTORS.get(connection.platform)
-        if connector is None:
+        if connection.platform not in CONNECTORS:
             known = ", ".join(sorted(CONNECTORS))
             yield lines.problem(("platform",), f"unknown; known are {known}")
             continue
-        spec = connector.spec
+        spec = connector_class(connection.platform).spec
         try:
             validated(dict(connection.options), lines, spec.config)
         except ConfigInvalid as error:
@@ -111,7 +110,7 @@ def _check_syncs(found: Configuration) -> Iterator[str]:
             if connection is None:
                 yield lines.problem((end,), f"there is no connection {getattr(sync, end)}")
                 continue
-            spec = CONNECTORS[connection.platform].spec
+            spec = connector_class(connection.platform).spec
             kind = getattr(sync, f"{end}_object")
             if kind not in spec.objects:
                 known = ", ".join(sorted(spec.objects))

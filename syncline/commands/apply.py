@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from connectors.registry import CONNECTORS
 
+from connectors.registry import connector_class
 from schemas import topics
 from schemas.codec import Codec
 from schemas.control import ActKind
@@ -93,7 +93,7 @@ def difference(wanted: Configuration, there: Definitions) -> list[dict[str, Any]
 
 def traits(connection: Connection) -> dict[str, Any]:
     """What streams must know of a platform: which objects are facts, and what it carries."""
-    spec = CONNECTORS[connection.platform].spec
+    spec = connector_class(connection.platform).spec
     return {
         "platform": connection.platform,
         "facts": sorted(n for n, o in spec.objects.items() if o.kind == "fact"),
@@ -125,6 +125,5 @@ def publish(settings: Settings, codec: Codec, changes: list[dict[str, Any]]) -> 
         [
             acts.act(ActKind.activate, sync=c["name"], definition=f"{c['what']}@{c['version']}")
             for c in changes
-            if c["kind"] in {"sync", "mapping", "fields"}
         ],
     )

@@ -1,12 +1,13 @@
 """`syncline topics`."""
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from schemas.topics import TOPICS
+from schemas.topics import TOPICS, Topic
 from syncline import cluster
 from syncline.settings import Settings
 
@@ -23,30 +24,49 @@ def list_(json: Json = False) -> None:
     if json:
         print(cluster.as_json([_plain(t) for t in TOPICS]))
         return
-    table = Table("topic", "key", "kept", "written by", "read by")
+    table = Table()
+    table.add_column("topic", no_wrap=True)
+    for name in ("key", "kept", "written by", "read by"):
+        table.add_column(name, overflow="fold")
     for topic in TOPICS:
-        kept = "newest of each key" if topic.kept_s is None else f"{topic.kept_s // 86400} d"
-        table.add_row(topic.name, topic.key, kept, topic.writers, topic.readers)
+        table.add_row(topic.name, topic.key, _kept(topic), topic.writers, topic.readers)
     Console().print(table)
 
 
 @app.command()
-def create() -> None:
+def create(json: Json = False) -> None:
     """Create what is missing in the cluster, and register the schemas. A repeat changes nothing."""
     created = cluster.create_topics(cluster.located(Settings()))
-    print(f"created {len(created)} topics" if created else "all topics are there")
+    if json:
+        print(cluster.as_json({"created": created}))
+    else:
+        print(f"created {len(created)} topics" if created else "all topics are there")
 
 
 @app.command()
-def describe(name: str, json: Json = False) -> None:
-    """One topic: what is on it."""
+def describe(name: Annotated[str, typer.Argument(help="Its name.")], json: Json = False) -> None:
+    """One topic: what is on it. Needs no cluster."""
     found = next((t for t in TOPICS if t.name == name), None)
     if found is None:
         raise typer.BadParameter(f"no topic {name}; `syncline topics list` shows all")
     plain = _plain(found)
-    print(cluster.as_json(plain) if json else "\n".join(f"{k:10} {v}" for k, v in plain.items()))
+    if json:
+        print(cluster.as_json(plain))
+        return
+    plain["kept"] = _kept(found)
+    for key, value in plain.items():
+        text = value
+        if isinstance(value, list):
+            text = ", ".join(value) or "bytes"
+        elif isinstance(value, dict):
+            text = ", ".join(f"{k}={v}" for k, v in value.items())
+        print(f"{key:10} {text}")
 
 
-def _plain(topic: object) -> dict[str, object]:
-    fields = {k: getattr(topic, k) for k in topic.__dataclass_fields__}  # type: ignore[attr-defined]
-    return {**fields, "values": [m.__name__ for m in fields["values"]]}
+def _kept(topic: Topic) -> str:
+    return "newest of each key" if topic.kept_s is None else f"{topic.kept_s // 86400} d"
+
+
+def _plain(topic: Topic) -> dict[str, Any]:
+    values = [message.__name__ for message in topic.values]
+    return {**asdict(topic), "values": values, "settings": cluster.topic_config(topic)}

@@ -1,0 +1,145 @@
+"""`syncline run`: bulk runs."""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from audit.read import Log
+from schemas import ids, topics
+from schemas.codec import Codec
+from schemas.control import ActKind
+from schemas.follow import Definitions
+from schemas.runs import RunView
+from syncline import acts, cluster
+from syncline.errors import Failed
+from syncline.settings import Settings
+
+app = typer.Typer(help="Bulk runs: start, show, pause, resume, cancel.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Why = Annotated[str, typer.Option(help="Reason, kept in the journal.")]
+Wait = Annotated[float, typer.Option(help="Seconds to wait for it; 0: do not.")]
+
+
+@app.command()
+def start(
+    sync: Annotated[str, typer.Argument(help="Name of the sync.")], why: Why = "", wait: Wait = 20.0
+) -> None:
+    """Start a bulk run of a sync; prints its id."""
+    with cluster.connected() as (settings, codec):
+        run = begin(settings, codec, sync, why)
+        print(run)
+        if wait:
+            _await(settings, codec, run, {"running", "completed", "stuck"}, wait)
+
+
+def begin(settings: Settings, codec: Codec, sync: str, why: str = "") -> str:
+    """Ask for a run -> its id."""
+    definitions = Definitions(settings.kafka_config(), codec)
+    known = definitions.syncs()
+    definitions.close()
+    if sync not in known:
+        there = ", ".join(sorted(known)) or "none; use `syncline apply`"
+        raise Failed(f"there is no sync {sync}; applied are: {there}")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
+    run = ids.run_id(sync, stamp)
+    acts.ask(settings, codec, [acts.act(ActKind.run_start, sync=sync, run=run, why=why)])
+    return run
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="Run id; empty: all.")] = "", json_: Json = False
+) -> None:
+    """What a run is doing, in one sentence and in figures."""
+    with cluster.connected() as (settings, codec):
+        there = views(settings, codec)
+    if run and run not in there:
+        raise Failed(f"there is no run {run}; `syncline run list` shows all")
+    for view in [there[run]] if run else list(there.values()):
+        if json_:
+            print(cluster.as_json(view.model_dump()))
+            continue
+        print(view.headline)
+        for name, value in _figures(view).items():
+            print(f"  {name:12} {value}")
+
+
+@app.command("list")
+def list_(json_: Json = False) -> None:
+    """All runs, the newest last."""
+    with cluster.connected() as (settings, codec):
+        there = sorted(views(settings, codec).values(), key=lambda v: v.started_ms)
+    if json_:
+        print(cluster.as_json([v.model_dump() for v in there]))
+        return
+    table = Table("run", "state", "fetched", "a second", "headline")
+    for v in there:
+        table.add_row(v.run, v.state, str(v.fetched), f"{v.per_s:.0f}", v.headline)
+    Console().print(table)
+
+
+@app.command()
+def pause(run: str, why: Why = "", wait: Wait = 60.0) -> None:
+    """Fetch no more; what is on its way is finished, and nothing is dropped."""
+    _ask(ActKind.run_pause, run, why, {"paused", "completed", "cancelled"}, wait)
+
+
+@app.command()
+def resume(run: str, why: Why = "", wait: Wait = 20.0) -> None:
+    """Go on where it was paused, or stuck."""
+    _ask(ActKind.run_resume, run, why, {"running", "completed", "cancelled"}, wait)
+
+
+@app.command()
+def cancel(run: str, why: Why = "", wait: Wait = 60.0) -> None:
+    """End it. What was written stays; what was fetched and not sent gets the fate `cancelled`."""
+    _ask(ActKind.run_cancel, run, why, {"cancelled", "completed"}, wait)
+
+
+def _ask(kind: ActKind, run: str, why: str, until: set[str], wait_s: float) -> None:
+    with cluster.connected() as (settings, codec):
+        if run not in views(settings, codec):
+            raise Failed(f"there is no run {run}; `syncline run list` shows all")
+        acts.ask(settings, codec, [acts.act(kind, sync=ids.sync_of(run), run=run, why=why)])
+        if wait_s:
+            _await(settings, codec, run, until, wait_s)
+
+
+def _await(settings: Settings, codec: Codec, run: str, until: set[str], wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        view = views(settings, codec).get(run)
+        if view is not None and view.state in until:
+            print(f"{run}: {view.headline}")
+            return
+        if time.monotonic() > deadline:
+            state = view.state if view else "not taken up yet: is a streams worker running?"
+            raise Failed(f"{run}: after {wait_s:g} s it is {state}")
+        time.sleep(0.3)
+
+
+def views(settings: Settings, codec: Codec) -> dict[str, RunView]:
+    """The newest view of every run."""
+    log = Log(settings.kafka_config(), codec, [topics.RUNS])
+    found = {m.run: m for *_, m in log.read_to_end() if isinstance(m, RunView)}
+    log.close()
+    return found
+
+
+def _figures(view: RunView) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "run": view.run,
+        "state": view.state,
+        "phase": view.phase,
+        "fetched": f"{view.fetched} records on {view.pages} pages",
+        "rate": f"{view.per_s:.0f} a second",
+        "done in": f"about {view.eta_s} s" if view.eta_s >= 0 else "not known",
+        "batches": f"{view.batches} of about {view.batches_about}",
+        "records": ", ".join(f"{n} {s}" for s, n in view.counts.items() if n),
+    }
+    return figures | ({"why": view.why} if view.why else {})

@@ -1,0 +1,34 @@
+"""Logs and metrics, the same for every process."""
+
+import logging
+import sys
+
+import structlog
+from prometheus_client import start_http_server
+
+from syncline.settings import Settings
+
+__all__ = ["configure", "serve_metrics"]
+
+
+def configure(settings: Settings) -> None:
+    """One JSON object a line on stderr. Nothing personal and no secret is ever logged."""
+    level = getattr(logging, settings.log_level.upper())
+    logging.basicConfig(level=max(level, logging.WARNING), format="%(message)s")
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+
+
+def serve_metrics(port: int) -> None:
+    """On loopback: /metrics."""
+    if port:
+        start_http_server(port, "127.0.0.1")
