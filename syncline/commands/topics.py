@@ -53,14 +53,13 @@ def describe(name: Annotated[str, typer.Argument(help="Its name.")], json: Json 
     if json:
         print(cluster.as_json(plain))
         return
-    plain["kept"] = _kept(found)
     for key, value in plain.items():
-        text = value
+        text = _kept(found) if key == "kept_s" else value
         if isinstance(value, list):
             text = ", ".join(value) or "bytes"
         elif isinstance(value, dict):
             text = ", ".join(f"{k}={v}" for k, v in value.items())
-        print(f"{key:10} {text}")
+        print(f"{key.removesuffix('_s'):10} {text}")
 
 
 def _kept(topic: Topic) -> str:
