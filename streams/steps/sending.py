@@ -19,6 +19,7 @@ __all__ = [
     "advance",
     "blocked",
     "cancelled",
+    "mended",
     "merge",
     "offer",
     "owe",
@@ -40,10 +41,6 @@ def parked_id(owed: Owed, person: str) -> str:
 def offer(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     """A valid row of state has been decided: it is next, unless something owed holds it back."""
     state = there.syncs.setdefault(plan.sync, SyncState())
-    invalid = state.invalid.pop(row.source, None)
-    if invalid is not None:  # the same object again, and valid now
-        work.out.parked(parked_id(invalid, work.key), None)
-        _supersede(work, invalid.row, row)
     owed = state.owed
     if owed is not None:
         if owed.row.source == row.source and owed.field not in row.fields.values:
@@ -61,6 +58,15 @@ def offer(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     if row.rank < BULK and there.out is not None and there.out.rank >= BULK:
         work.out.recall(plan, there.out.row_id)
     state.next = row if state.next is None else merge(work, state.next, row)
+
+
+def mended(work: Work, there: Destination, row: Row) -> None:
+    """The row's object has passed our own checks: what they refused of it before is superseded."""
+    state = there.syncs.get(row.sync)
+    invalid = state.invalid.get(row.source) if state else None
+    if state is not None and invalid is not None:
+        settle_parked(work, state, invalid)
+        _supersede(work, invalid.row, row)
 
 
 def merge(work: Work, earlier: Row, later: Row) -> Row:

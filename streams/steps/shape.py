@@ -16,7 +16,7 @@ from schemas.parked import ParkedRecord, Stage
 from streams.steps import facts
 from streams.steps.catalog import Plan, Shaped
 from streams.steps.rows import Destination, Row, Source, Values
-from streams.steps.sending import advance, offer, owe
+from streams.steps.sending import advance, mended, offer, owe
 from streams.steps.values import OBJECT_BITS, fold, patch, stamp_of, timed
 from streams.steps.work import Work, without_values
 
@@ -79,9 +79,10 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
         other = _shape(work, plan, source, _event_again(work, row, key, source))
         if other.fields and not other.errors:
             whole = fold(_with_times(plan, key, source.known, other.fields), whole)
+    valid = shaped.fields is not None and not shaped.errors
     if whole.values:
         shaped = Shaped(whole.values)
-    _take(work, plan, there, row, shaped, whole)
+    _take(work, plan, there, row, shaped, whole, valid=valid)
 
 
 def park_unshaped(work: Work, record: ResolvedRecord, code: str, words: str) -> None:
@@ -139,7 +140,7 @@ def _decide_for(work: Work, plan: Plan, source: Source, row: Row, event: Platfor
     there = work.person.destinations.setdefault(plan.target, Destination())
     shaped = _shape(work, plan, source, event)
     fields = _with_times(plan, row.source, source.known, shaped.fields or {})
-    _take(work, plan, there, row, shaped, fields)
+    _take(work, plan, there, row, shaped, fields, valid=True)
     if there == Destination():
         del work.person.destinations[plan.target]
 
@@ -154,9 +155,13 @@ def _shape(work: Work, plan: Plan, source: Source, event: PlatformEvent) -> Shap
 
 
 def _take(
-    work: Work, plan: Plan, there: Destination, row: Row, shaped: Shaped, fields: Values
-) -> None:
-    """Every decided record lands in exactly one branch; then the destination goes on."""
+    work: Work, plan: Plan, there: Destination, row: Row, shaped: Shaped, fields: Values,
+    *, valid: bool,
+) -> None:  # fmt: skip
+    """Every decided record lands in exactly one branch; then the destination goes on.
+
+    `valid`: the row is made of its own object; else only others of the person speak in it.
+    """
     row.fields = fields
     if shaped.errors:
         first = shaped.errors[0]
@@ -170,6 +175,8 @@ def _take(
     elif plan.fact:
         facts.send(work, plan, there, row)
     else:
+        if valid:
+            mended(work, there, row)
         offer(work, plan, there, row)
     advance(work, there)
 

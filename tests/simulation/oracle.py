@@ -357,7 +357,7 @@ def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterat
     for seq, (row_id, wish) in enumerate(wishes.by_row.items()):
         sync = SYNCS[wish.sync]
         fate, carrier = _fate(stories, row_id)
-        if fate is Standing.stale:
+        if fate is Standing.stale and carrier not in wishes.released:
             continue  # asked for nothing that another record does not ask for
         if sync.destination_object == "visit":
             if fate in (Standing.written, Standing.accepted, Standing.unchanged):
