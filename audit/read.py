@@ -19,39 +19,27 @@ MessageAt = tuple[str, int, int, bytes, Message | None]
 
 
 class Log:
-    """Some topics, read in turn. What cannot be decoded is counted and passed over."""
+    """Some topics as one stream. What cannot be decoded is counted and passed over."""
 
     def __init__(self, config: Mapping[str, Any], codec: Codec, names: list[str]) -> None:
         self._codec = codec
-        self._followers = {name: Follower(config, name) for name in names}
+        self._follower = Follower(config, names)
         self.undecodable = 0
 
     def read_to_end(self) -> Iterator[MessageAt]:
-        """Topic after topic, each up to its end as it is now; a repeat gives only what is new."""
-        for name, follower in self._followers.items():
-            for record in follower.read_to_end():
-                yield from self._decoded(name, record)
-
-    def poll(self, timeout_s: float = 0.0) -> list[MessageAt]:
-        """What is new on any of the topics."""
-        found: list[MessageAt] = []
-        for name, follower in self._followers.items():
-            for record in follower.poll(timeout_s / len(self._followers)):
-                found += self._decoded(name, record)
-        return found
-
-    def _decoded(self, name: str, record: Any) -> Iterator[MessageAt]:
-        key, value = record.key() or b"", record.value()
-        try:
-            message = None if value is None else self._codec.decode(value)
-        except Undecodable:
-            self.undecodable += 1
-            return
-        yield name, record.partition(), record.offset(), key, message
+        """Up to the end as it is now; a repeat gives only what is new since."""
+        for record in self._follower.read_to_end():
+            value = record.value()
+            try:
+                message = None if value is None else self._codec.decode(value)
+            except Undecodable:
+                self.undecodable += 1
+                continue
+            place = record.topic() or "", record.partition() or 0, record.offset() or 0
+            yield *place, record.key() or b"", message
 
     def close(self) -> None:
-        for follower in self._followers.values():
-            follower.close()
+        self._follower.close()
 
 
 def parked_records(config: Mapping[str, Any], codec: Codec) -> dict[str, ParkedRecord]:

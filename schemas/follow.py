@@ -5,7 +5,7 @@ watermark asked before reading, reached by position, because markers and aborted
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,42 +25,60 @@ from schemas.definitions import Connection, Definition, Sync
 __all__ = ["Definitions", "Follower"]
 
 
+NO_LEADER = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
+
+
 class Follower:
-    """Records of a topic from its beginning, committed ones only. Not thread-safe.
+    """Records of topics from their beginning, committed ones only. Not thread-safe.
 
     `config` is a librdkafka client configuration (`bootstrap.servers`, TLS, SASL). Never joins a
-    group. Raises KafkaException where Kafka is away for longer than `timeout_s`.
+    group. Records of one partition come in order; of several, as they arrive. Raises
+    KafkaException where Kafka is away for longer than `timeout_s`.
     """
 
     def __init__(
         self,
         config: Mapping[str, Any],
-        topic: str,
-        partitions: list[int] | None = None,
+        names: str | Sequence[str],
+        partitions: Sequence[int] | None = None,
         *,
         timeout_s: float = 15.0,
     ) -> None:
+        """`partitions`: only these, of each topic."""
         self._timeout_s = timeout_s
         self._consumer = Consumer(
             {
                 **config,
                 "group.id": "syncline-follow",
                 "enable.auto.commit": False,
+                "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 20,
                 "queued.max.messages.kbytes": 16384,
             }
         )
-        if partitions is None:
-            listed = self._consumer.list_topics(topic, timeout=timeout_s).topics[topic]
-            if listed.error is not None:
-                self._consumer.close()
-                raise KafkaException(listed.error)
-            partitions = sorted(listed.partitions)
-        self._reached: dict[int, int] = {}
-        self._parts = [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions]
-        self._consumer.assign(self._parts)
+        self._reached: dict[tuple[str, int], int] = {}
+        try:
+            self._parts = [
+                TopicPartition(name, number, OFFSET_BEGINNING)
+                for name in ([names] if isinstance(names, str) else names)
+                for number in (self._numbers(name) if partitions is None else partitions)
+            ]
+            self._consumer.assign(self._parts)
+        except BaseException:
+            self._consumer.close()
+            raise
+
+    def _numbers(self, name: str) -> list[int]:
+        listed = self._consumer.list_topics(name, timeout=self._timeout_s).topics[name]
+        if listed.error is not None:
+            raise KafkaException(listed.error)
+        return sorted(listed.partitions)
 
     def read_to_end(self) -> Iterator[Record]:
         """All records up to the end as it is when this is called.
@@ -68,38 +86,48 @@ class Follower:
         Raises TimeoutError after `timeout_s` of silence.
         """
         left = {
-            part.partition: end
+            (part.topic, part.partition): end
             for part in self._parts
-            if (end := self._end(part)) > self._reached.get(part.partition, 0)
+            if (end := self._end(part)) > self._reached.get((part.topic, part.partition), 0)
         }
         deadline = time.monotonic() + self._timeout_s
         while left:
-            for record in self._consumer.consume(1000, 0.1):
+            for record in self._consumer.consume(1000, 0.05):
                 deadline = time.monotonic() + self._timeout_s
                 if self._is_record(record):
                     yield record
             left = {p: end for p, end in left.items() if self._reached.get(p, 0) < end}
             if left and time.monotonic() > deadline:
-                raise TimeoutError(f"{self._parts[0].topic}: no progress for {self._timeout_s:g} s")
+                raise TimeoutError(f"{next(iter(left))[0]}: no progress for {self._timeout_s:g} s")
 
     def poll(self, timeout_s: float = 0.0) -> list[Record]:
         """What is new, at most 1,000 records."""
         return [r for r in self._consumer.consume(1000, timeout_s) if self._is_record(r)]
 
     def _end(self, part: TopicPartition) -> int:
-        """Last stable offset; 0 where nothing is kept."""
-        low, high = self._consumer.get_watermark_offsets(part, timeout=self._timeout_s)
-        return high if high > low else 0
+        """Last stable offset; 0 where nothing is kept. A topic that was made just now may have no
+        leader for a moment."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                low, high = self._consumer.get_watermark_offsets(part, timeout=self._timeout_s)
+            except KafkaException as error:
+                if error.args[0].code() not in NO_LEADER or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return high if high > low else 0
 
     def _is_record(self, record: Record) -> bool:
         """Notes how far its partition is read. An end-of-partition event also stands past markers
         and aborted records, which are never handed out."""
-        error, partition, offset = record.error(), record.partition(), record.offset()
+        error, offset = record.error(), record.offset() or 0
+        part = (record.topic() or "", record.partition() or 0)
         if error is None:
-            self._reached[partition or 0] = (offset or 0) + 1
+            self._reached[part] = offset + 1
             return True
         if error.code() == KafkaError._PARTITION_EOF:
-            self._reached[partition or 0] = max(self._reached.get(partition or 0, 0), offset or 0)
+            self._reached[part] = max(self._reached.get(part, 0), offset)
         elif not error.retriable():
             raise KafkaException(error)
         return False

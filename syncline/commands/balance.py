@@ -33,7 +33,6 @@ class Reader:
         self.balance = Balance(definitions.syncs())
         definitions.close()
         events = [topics.events_of(p) for p in topics.PLATFORMS]
-        # The journal last: what it speaks of has been read by then.
         self._log = Log(settings.kafka_config(), codec, [*events, topics.JOURNAL])
 
     def read(self) -> Balance:
