@@ -92,6 +92,8 @@ class Publisher:
         self._ticking = False
         self._last_error = ""
         self._producer = self._new_producer()
+        self._probe: asyncio.Future[bool] = self.loop.create_future()
+        self._probe.set_result(False)
         self._watcher = self.loop.create_task(self._watch())
 
     def _new_producer(self) -> Producer:
@@ -209,17 +211,13 @@ class Publisher:
             for post in [p for p in self._posts if p.deadline_s < now_s]:
                 self._posts.discard(post)
                 post.fail("kafka slow")
-            if self._down:
-                await self._probe()
+            if self._down and self._probe.done():
+                self._probe = self.loop.run_in_executor(None, _answers, self._producer)
+                self._probe.add_done_callback(self._probed)
 
-    async def _probe(self) -> None:
-        """Ask for metadata in a thread: `list_topics` blocks."""
-        producer = self._producer
-        try:
-            await self.loop.run_in_executor(None, lambda: producer.list_topics("", timeout=1.0))
-        except KafkaException:
-            return
-        self._set_down(False)
+    def _probed(self, probe: asyncio.Future[bool]) -> None:
+        if not probe.cancelled() and probe.result():
+            self._set_down(False)
 
     def _replace(self) -> None:
         """A fatal error ends a producer for good; a new one goes on where the sender repeats."""
@@ -236,3 +234,12 @@ class Publisher:
         """Deliver what is out, as far as `wait_s` reaches."""
         self._watcher.cancel()
         await self.loop.run_in_executor(None, self._producer.flush, wait_s)
+
+
+def _answers(producer: Producer) -> bool:
+    """Does Kafka tell its metadata within a second? Blocks."""
+    try:
+        producer.list_topics("", timeout=1.0)
+    except KafkaException:
+        return False
+    return True
