@@ -24,7 +24,7 @@ __all__ = ["AheadOfTime", "Jvm", "JvmFailed", "Program", "java"]
 
 CLEAN = 143
 """Exit code of a JVM that was told to stop by SIGTERM and did so in good order."""
-STOP_S = 15.0
+STOP_S = 40.0
 """Longer than the keeper's own patience, after which it kills."""
 LOG_BYTES = 65_536
 WORDS = 800

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 
-KILL_S = 10.0
-"""After SIGTERM; the slowest clean stop, one that records for the cache, takes 4 s."""
+KILL_S = 30.0
+"""After SIGTERM; the slowest clean stop, one that records for the cache, takes 4 s when idle."""
 
 keeper = os.getpid()
 
