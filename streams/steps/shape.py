@@ -149,8 +149,8 @@ def _shape(work: Work, plan: Plan, source: Source, event: PlatformEvent) -> Shap
     """Filter, map and validate what is known of an object, with what people have mended in it."""
     known = source.known.values
     values = {name: known.get(name) for name in plan.mapping.inputs}
-    for name, (_, mended) in source.fixes.items():
-        values[name] = mended
+    for name, (_, instead) in source.fixes.items():
+        values[name] = instead
     return plan.mapping.shape(values, event, work.key)
 
 

@@ -105,20 +105,20 @@ def _admitted(world: World) -> Iterator[str]:
 
 
 def _addresses(world: World, persons: dict[str, set[str]]) -> Iterator[str]:
+    """An object is the person's who owns the first address that it told."""
     owners: dict[str, str] = {}
     first: dict[str, str] = {}
     for entry in world.log.all(ASKED):
         asked = entry.message
         assert isinstance(asked, AddressAsked)
         owners.setdefault(asked.identity, asked.proposed)
-        if asked.proposed == ids.person_key(asked.object_key):
-            first.setdefault(asked.object_key, asked.identity)
+    for entry in world.log.all(events_of("hubspot")):
+        identity = world.catalog.identity(_event(entry.message))
+        if identity:
+            first.setdefault(entry.key, identity)
     for key, identity in first.items():
-        alone = {ids.person_key(key)}
-        if persons[key] and persons[key] not in ({owners[identity]}, alone):
-            yield f"P2 {key}: belongs to nobody who owns its address"
-        if persons[key] == alone and owners[identity] not in alone and not _late(world, key):
-            yield f"P2 {key}: is a twin of the owner of its address"
+        if persons[key] and persons[key] != {owners[identity]} and not _late(world, key):
+            yield f"P2 {key}: is not the person who owns its address"
 
 
 def _late(world: World, key: str) -> bool:

@@ -1,0 +1,190 @@
+"""What people press: fix, release, discard, pause, cancel, activate; twice is once."""
+
+import json
+
+import pytest
+
+from schemas import ids
+from schemas.control import Act, ActKind
+from schemas.events import Origin
+from schemas.journal import JournalKind
+from schemas.outcomes import OutcomeKind
+from schemas.parked import ParkedRecord
+from streams.steps.catalog import Catalog
+from streams.steps.people import People
+from tests.simulation.definitions import CONNECTIONS, MAPPINGS, SYNCS
+from tests.unit.steps_kit import ANN, Desk
+
+RUN = ids.run_id("leads", "20260101")
+
+
+def parked(desk: Desk) -> ParkedRecord:
+    [record] = desk.parked.values()
+    assert record is not None
+    return record
+
+
+def refused(values: dict[str, str] | None = None, **more: object) -> tuple[Desk, ParkedRecord]:
+    desk = Desk().event({**ANN, "phone": "bad", **(values or {})}, 100, **more)
+    desk.outcome(OutcomeKind.parked, desk.row, code="BAD", field="Phone", words="no")
+    return desk, parked(desk)
+
+
+def test_a_fix_is_remembered_and_a_release_sends_it_first() -> None:
+    desk, record = refused(run=RUN, origin=Origin.fetch, record_no=7)
+    targets = desk.target(record)
+    desk.act(ActKind.fix, sync="leads", targets=targets, values=b'{"phone": "2"}')
+    assert (desk.told, desk.notes[0].reason, desk.notes[0].by) == (["parked"], "fix: phone", "eve")
+    desk.act(ActKind.release, sync="leads", targets=targets)
+    assert desk.sent["Phone"] == "2"
+    assert desk.uploads[0].priority == "released"
+    assert desk.uploads[0].run == RUN, "it stays in its cohort"
+    assert desk.row.row_id == record.row_id
+    assert desk.parked == {record.parked_id: None}
+    assert desk.told == ["waiting", "out"]
+
+
+def test_a_fix_holds_as_long_as_the_source_says_the_same() -> None:
+    desk, record = refused()
+    fix = {"sync": "leads", "targets": desk.target(record), "values": b'{"phone": "2"}'}
+    desk.act(ActKind.fix, **fix).act(ActKind.release, **fix)
+    desk.written(desk.row)
+    desk.event({"company": "initech"}, 200, thin=True)
+    assert "Phone" not in desk.sent
+    desk.written(desk.row).event({"phone": "3"}, 300, thin=True)
+    assert desk.sent["Phone"] == "3"
+    assert desk.person.sources["hub:contact:1"].fixes == {}
+
+
+def test_a_fix_can_be_removed() -> None:
+    desk, record = refused()
+    fix = {"sync": "leads", "targets": desk.target(record), "values": b'{"phone": "2"}'}
+    desk.act(ActKind.fix, **fix).act(ActKind.unfix, **fix).act(ActKind.release, **fix)
+    assert desk.sent["Phone"] == "bad"
+
+
+def test_a_release_sends_what_is_known_now_never_an_older_value() -> None:
+    """Refused for its phone; the company changes while it is parked."""
+    desk, record = refused()
+    desk.event({"company": "initech"}, 200, thin=True)
+    desk.act(ActKind.release, sync="leads", targets=desk.target(parked(desk)))
+    assert desk.sent["Company"] == "initech"
+    assert desk.row.row_id != record.row_id, "the later record carries the earlier one"
+
+
+def test_a_discard_ends_the_record_and_says_who_and_why() -> None:
+    desk, record = refused()
+    desk.act(ActKind.discard, sync="leads", targets=desk.target(record))
+    note = desk.notes[0]
+    assert (note.standing, note.by, note.reason) == ("discarded", "eve", "asked")
+    assert desk.parked == {record.parked_id: None}
+
+
+@pytest.mark.parametrize("kind", [ActKind.release, ActKind.discard, ActKind.fix])
+def test_an_act_done_twice_is_done_once(kind: ActKind) -> None:
+    desk, record = refused()
+    act = Act(
+        act_id="a1", kind=kind, sync="leads", targets=desk.target(record), who="eve", when_ms=1,
+        values=b'{"phone": "2"}',
+    )  # fmt: skip
+    desk.take(act)
+    rows = dict(desk.rows)
+    assert desk.take(act).told == []
+    assert desk.rows == rows
+    assert desk.sends == []
+
+
+def test_an_act_about_another_row_by_now_does_nothing_and_says_so() -> None:
+    desk, record = refused()
+    old = desk.target(record)
+    desk.event({"company": "initech"}, 200, thin=True)
+    desk.act(ActKind.discard, sync="leads", targets=old)
+    assert desk.told == []
+    [entry] = [e for e in desk.journal if e.kind is JournalKind.confirmed]
+    assert (entry.records, "not parked" in entry.why) == (0, True)
+
+
+def test_what_our_own_checks_refused_can_be_fixed_and_released() -> None:
+    desk = Desk().event({**ANN, "phone": "unmappable"}, 100)
+    record = parked(desk)
+    assert (record.parked_id, record.stage) == ("leads:hub:contact:1", "map")
+    fix = {"sync": "leads", "targets": desk.target(record), "values": b'{"phone": "2"}'}
+    assert desk.act(ActKind.fix, **fix).act(ActKind.release, **fix).sent["Phone"] == "2"
+
+
+def test_a_paused_sync_keeps_its_rows_and_holds_up_nobody() -> None:
+    desk = Desk("leads", "news").act(ActKind.sync_pause, sync="leads").event(ANN, 100)
+    assert [b.sync for b in desk.uploads] == ["news"]
+    assert [n.code for n in desk.notes if n.standing == "waiting"] == ["sync_paused"]
+    assert desk.act(ActKind.sync_resume, sync="leads").sent["Phone"] == "1"
+
+
+def test_a_paused_run_waits_and_a_live_change_does_not_wait_with_it() -> None:
+    desk = Desk().act(ActKind.run_pause, run=RUN, sync="leads")
+    desk.event(ANN, 100, run=RUN, record_no=0)
+    assert [(n.standing, n.code) for n in desk.notes] == [("waiting", "run_paused")]
+    desk.event({"phone": "2"}, 200, thin=True)
+    assert desk.sent["Phone"] == "2"
+    assert desk.act(ActKind.run_resume, run=RUN, sync="leads").out == []
+
+
+def test_a_cancelled_run_drops_what_waits_and_what_still_comes() -> None:
+    desk = Desk().account(open=False).event(ANN, 100, run=RUN, record_no=0)
+    desk.act(ActKind.run_cancel, run=RUN, sync="leads")
+    assert [(n.standing, n.by) for n in desk.notes] == [("cancelled", "eve")]
+    desk.event({**ANN, "phone": "2"}, 200, run=RUN, record_no=1)
+    assert desk.told == ["cancelled"]
+    assert desk.account(open=True).out == []
+    # what is known of the object is known all the same
+    assert desk.event({"company": "initech"}, 300, thin=True).sent["Phone"] == "2"
+
+
+def test_acts_for_all_are_confirmed_with_the_partition() -> None:
+    desk = Desk().act(
+        ActKind.run_start, run=RUN, sync="leads", values=b'{"pins": {"sync:leads": 1}}'
+    )
+    [entry] = desk.journal
+    assert (entry.kind, entry.run, entry.partition) == ("confirmed", RUN, 0)
+    assert desk.index.runs[RUN].pins == {"sync:leads": 1}
+
+
+def test_an_account_can_be_opened_by_hand() -> None:
+    desk = Desk().account(open=False).event(ANN, 100)
+    assert desk.act(ActKind.account_open, account="o1").sent["Phone"] == "1"
+
+
+def two_versions() -> Catalog:
+    """Version 2 of the mapping sends the company only."""
+    second = MAPPINGS["leads"]
+    narrow = type(second)(
+        "leads@2#b", "Email", {k: v for k, v in second.made.items() if k != "Phone"}, "optin",
+        ("Email",), second.reads, second.inputs,
+    )  # fmt: skip
+    return Catalog(
+        connections=CONNECTIONS, syncs={("leads", 1): SYNCS["leads"]},
+        active={"sync:leads": 1, "mapping:leads": 1},
+        compiled=lambda name, version, *_: {1: second, 2: narrow}.get(version),
+    )  # fmt: skip
+
+
+def test_a_record_is_decided_with_the_version_that_is_active_at_its_point_of_the_log() -> None:
+    desk = Desk(catalog_=two_versions()).event(ANN, 100)
+    assert "Phone" in desk.sent
+    assert desk.journal[0].mapping == "leads@1#a"
+    desk.act(ActKind.activate, definition="mapping:leads@2")
+    desk.event({**ANN, "phone": "3", "company": "initech"}, 200, number=2)
+    desk.written(Desk().event(ANN, 100).row)
+    assert desk.journal[0].mapping == "leads@2#b"
+    assert json.loads(desk.row.fields).keys() == {"Company", "Email"}
+
+
+def test_a_run_keeps_the_versions_that_it_began_with() -> None:
+    desk = Desk(catalog_=two_versions())
+    desk.act(ActKind.run_start, run=RUN, sync="leads", values=b'{"pins": {"mapping:leads": 1}}')
+    desk.act(ActKind.activate, definition="mapping:leads@2")
+    assert "Phone" in desk.event(ANN, 100, run=RUN, record_no=0).sent
+
+
+def test_an_act_that_concerns_nobody_here_is_a_bug() -> None:
+    with pytest.raises(TypeError):
+        People(Desk().rows, two_versions(), 0).take("x", parked(refused()[0]))
