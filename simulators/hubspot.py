@@ -1,0 +1,641 @@
+"""A HubSpot portal: contacts over CRM v3, and its webhooks.
+
+Behaves as these pages say (read 2026-08, except where a sentence below says otherwise)
+- https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide: list, batch calls,
+  objectWriteTraceId and 207, lifecyclestage only forward, 100 records a call
+- https://developers.hubspot.com/docs/api/crm/search: hubspot_search.py
+- https://developers.hubspot.com/docs/api-reference/error-handling: error bodies
+- https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines: limits, headers
+- https://developers.hubspot.com/docs/api/webhooks: hubspot_webhooks.py
+
+Quotas: `ten_seconds` (190 in any 10 s, a moving window), `day` (650,000 until midnight of the
+portal's zone), `search` (5 in any second; search calls take a token here and of the day, not of
+the ten seconds, and their answers carry no rate-limit headers).
+
+Our reading where the pages are silent
+- without a trace id on every input one bad input refuses the whole batch: 400, nothing written;
+  "no partial upserts by email" means the same for `idProperty: email`, trace ids or not
+- an older lifecycle stage is ignored without an error
+- an upsert's result holds the properties that were sent, and HubSpot's own three
+- addresses are unique for whoever writes by API, without regard to case; contacts that were there
+  before may share one
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from simulators import hubspot_search as search
+from simulators.hubspot_webhooks import Events
+from simulators.portal import FIRST_ID, Contact
+from simulators.quotas import Calendar, Rolling, Window
+from simulators.server import Answer, Call, Platform, Refused
+from simulators.store import Index, Obj, Store
+
+BATCH_MAX = 100
+PAGE_MAX = 100
+STAGES = (
+    "subscriber",
+    "lead",
+    "marketingqualifiedlead",
+    "salesqualifiedlead",
+    "opportunity",
+    "customer",
+    "evangelist",
+    "other",
+)
+SOURCES = (
+    "ORGANIC_SEARCH",
+    "PAID_SEARCH",
+    "EMAIL_MARKETING",
+    "SOCIAL_MEDIA",
+    "REFERRALS",
+    "OTHER_CAMPAIGNS",
+    "DIRECT_TRAFFIC",
+    "OFFLINE",
+    "PAID_SOCIAL",
+)
+OWN = ("createdate", "hs_object_id", "lastmodifieddate")  # HubSpot's own: no caller may write them
+DEFAULT_PROPERTIES = ("email", "firstname", "lastname")
+ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")  # what the portal takes for an address: very little
+
+
+class Property(msgspec.Struct, rename="camel"):
+    """A contact property, in the shape of the properties API."""
+
+    name: str
+    label: str = ""
+    type: str = "string"
+    field_type: str = "text"
+    group_name: str = "contactinformation"
+    has_unique_value: bool = False
+    options: list[dict[str, str]] = []
+
+
+class _Input(msgspec.Struct):
+    id: str | int = ""
+    idProperty: str | None = None  # noqa: N815 - the platform's name
+    properties: dict[str, Any] = {}
+    objectWriteTraceId: str | None = None  # noqa: N815
+
+
+class _Inputs(msgspec.Struct):
+    inputs: list[_Input]
+
+
+class _Read(msgspec.Struct):
+    inputs: list[_Input]
+    properties: list[str] = []
+    idProperty: str | None = None  # noqa: N815
+
+
+class Problem(msgspec.Struct):
+    """Why one input is refused."""
+
+    code: str
+    message: str
+    property: str = ""
+    category: str = "VALIDATION_ERROR"
+    status: int = 400
+
+
+def _choice(name: str, values: Iterable[str]) -> Property:
+    options = [{"label": value, "value": value} for value in values]
+    return Property(name, type="enumeration", field_type="select", options=options)
+
+
+def _properties(unique: Iterable[str]) -> dict[str, Property]:
+    named = ["email", "firstname", "lastname", "company", "phone", "jobtitle", "city", "country"]
+    made = [Property(name) for name in named]
+    made += [_choice("lifecyclestage", STAGES), _choice("hs_analytics_source", SOURCES)]
+    made += [Property("numberofemployees", type="number", field_type="number")]
+    made += [Property(name, type="datetime", field_type="date") for name in OWN if "date" in name]
+    made += [Property("hs_object_id", type="number", field_type="number")]
+    made += [Property(name, has_unique_value=True) for name in unique]
+    return {p.name: p for p in made}
+
+
+class HubSpot(Platform):
+    """One portal, with one private app that reads, writes and receives webhooks.
+
+    `contacts` are there from the beginning. `unique` names text properties whose values are
+    unique, as `syncline_id`. `search_lag_ms`: what changed later than this is not found yet.
+    """
+
+    name = "hubspot"
+    routes = [
+        ("GET", r"/crm/v3/objects/contacts", "list_contacts"),
+        ("POST", r"/crm/v3/objects/contacts", "create_one"),
+        ("POST", r"/crm/v3/objects/contacts/search", "search"),
+        ("POST", r"/crm/v3/objects/contacts/batch/read", "batch_read"),
+        ("POST", r"/crm/v3/objects/contacts/batch/upsert", "batch_upsert"),
+        ("POST", r"/crm/v3/objects/contacts/batch/create", "batch_create"),
+        ("POST", r"/crm/v3/objects/contacts/batch/update", "batch_update"),
+        ("POST", r"/crm/v3/objects/contacts/batch/archive", "batch_archive"),
+        ("GET", r"/crm/v3/objects/contacts/([^/]+)", "read_one"),
+        ("PATCH", r"/crm/v3/objects/contacts/([^/]+)", "update_one"),
+        ("DELETE", r"/crm/v3/objects/contacts/([^/]+)", "archive_one"),
+        ("GET", r"/crm/v3/properties/contacts?", "list_properties"),
+        ("POST", r"/crm/v3/properties/contacts?", "create_property"),
+        ("GET", r"/account-info/v3/details", "account"),
+    ]
+
+    def __init__(
+        self,
+        contacts: Iterable[Contact] = (),
+        *,
+        token: str = "hubspot-token",
+        portal_id: int = 4711001,
+        unique: Iterable[str] = ("syncline_id",),
+        search_lag_ms: int = 0,
+        zone: str = "UTC",
+        seed: int = 0,
+        quota: Mapping[str, str] | None = None,
+        script: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        self.token, self.portal_id, self.zone = token, portal_id, zone
+        self.search_lag_ms = search_lag_ms
+        self.properties = _properties(unique)
+        self._text = self._plain()
+        indexes = {"email": Index(str.lower), **{name: Index() for name in unique}}
+        windows = [
+            Rolling("ten_seconds", 190, 10.0),
+            Calendar("day", 650_000, zone=zone),
+            Rolling("search", 5, 1.0),
+        ]
+        store = Store(indexes, "email")
+        super().__init__({"contacts": store}, windows, seed=seed, quota=quota, script=script)
+        self._contacts, self._next_id, self._expired = contacts, FIRST_ID, False
+        self.events = Events(self)
+        self.fill()
+
+    def fill(self) -> None:
+        for contact in self._contacts:
+            values: dict[str, Any] = dict(contact.properties)
+            self.store.seed(contact.id, values, contact.created_ms, contact.updated_ms)
+        self.refilled()
+
+    def refilled(self) -> None:
+        last = self.store.numbered[-1].id if self.store.numbered else FIRST_ID - 1
+        self._next_id = int(last) + 1
+
+    def outbox(self) -> Events:
+        return self.events
+
+    async def stop(self) -> None:
+        await self.events.stop()
+
+    # -- who may, and how much
+
+    def recognise(self, call: Call) -> None:
+        header = call.headers.get("Authorization", "")
+        if not header.startswith("Bearer "):
+            words = "Authentication credentials not found. This API supports OAuth 2.0 authentication and you can find more details at https://developers.hubspot.com/docs/methods/auth/oauth-overview"  # noqa: E501
+            raise Refused(self._error(call, 401, "INVALID_AUTHENTICATION", words))
+        if header[7:] != self.token:
+            words = "The OAuth token used to make this call is invalid"
+            raise Refused(self._error(call, 401, "INVALID_AUTHENTICATION", words))
+        if self._expired:
+            words = "The OAuth token used to make this call expired"
+            raise Refused(self._error(call, 401, "EXPIRED_AUTHENTICATION", words))
+
+    def expire_tokens(self) -> None:
+        """Until `token` is set to another one by `renew`."""
+        self._expired = True
+
+    def renew(self, token: str) -> None:
+        self.token, self._expired = token, False
+
+    def limits(self, call: Call) -> list[Window]:
+        """A full day is told before a full ten seconds: it is the longer wait."""
+        burst = "search" if call.path.endswith("/search") else "ten_seconds"
+        return [self.windows["day"], self.windows[burst]]
+
+    def over_limit(self, policy: str, now: float, *, bare: bool = False) -> Answer:
+        if bare:
+            return Answer(429, b"<html>Too Many Requests</html>", {"Content-Type": "text/html"})
+        name = {"day": "DAILY", "ten_seconds": "TEN_SECONDLY_ROLLING", "search": "SECONDLY"}.get(
+            policy, policy or "TEN_SECONDLY_ROLLING"
+        )
+        limit = {"DAILY": "daily", "SECONDLY": "secondly"}.get(name, "ten_secondly_rolling")
+        body = {
+            "status": "error",
+            "message": f"You have reached your {limit} limit.",
+            "errorType": "RATE_LIMIT",
+            "correlationId": _correlation(self.requests),
+            "policyName": name,
+            "requestId": _correlation(self.requests),
+        }
+        return Answer(429, body)
+
+    def with_limits(self, call: Call, answer: Answer, now: float) -> None:
+        ten, day = self.windows["ten_seconds"], self.windows["day"]
+        if call.path.endswith("/search"):
+            return
+        if ten.limit is not None and isinstance(ten, Rolling):
+            answer.headers["X-HubSpot-RateLimit-Max"] = str(ten.limit)
+            answer.headers["X-HubSpot-RateLimit-Remaining"] = str(max(0, ten.limit - ten.used(now)))
+            answer.headers["X-HubSpot-RateLimit-Interval-Milliseconds"] = str(
+                int(ten.window_s * 1000)
+            )
+        if day.limit is not None:
+            answer.headers["X-HubSpot-RateLimit-Daily"] = str(day.limit)
+            answer.headers["X-HubSpot-RateLimit-Daily-Remaining"] = str(
+                max(0, day.limit - day.used(now))
+            )
+
+    # -- reading
+
+    def list_contacts(self, call: Call) -> Answer:
+        """Contacts by id; `after` is the last id of the page before, opaque to the caller."""
+        params = call.params()
+        limit = _number(self, call, params.get("limit", "10"), "limit", PAGE_MAX)
+        archived = params.get("archived") == "true"
+        place = 0
+        if after := params.get("after"):
+            last = self.store.objects.get(after)
+            if last is None:
+                raise Refused(self._invalid(call, f"The after value {after!r} is not valid"))
+            place = last.number + 1
+        names = _names(params.get("properties"))
+        page: list[Obj] = []
+        numbered = self.store.numbered
+        while place < len(numbered) and len(page) <= limit:
+            if numbered[place].archived == archived:
+                page.append(numbered[place])
+            place += 1
+        self.rows["read"] += min(len(page), limit)
+        body: dict[str, Any] = {"results": [shape(o, names) for o in page[:limit]]}
+        if len(page) > limit:
+            last_id = page[limit - 1].id
+            body["paging"] = {"next": {"after": last_id, "link": f"?after={last_id}"}}
+        return Answer(200, body)
+
+    def read_one(self, call: Call, object_id: str) -> Answer:
+        params = call.params()
+        obj = self._find(object_id, params.get("idProperty"))
+        if obj is None:
+            raise Refused(self._missing(call))
+        return Answer(200, shape(obj, _names(params.get("properties"))))
+
+    def batch_read(self, call: Call) -> Answer:
+        asked = msgspec.json.decode(call.body, type=_Read)
+        self._bounded(call, len(asked.inputs))
+        names = tuple(asked.properties) or DEFAULT_PROPERTIES
+        found = {i.id: self._find(str(i.id), asked.idProperty) for i in asked.inputs}
+        results = [shape(obj, names) for obj in found.values() if obj is not None]
+        self.rows["read"] += len(results)
+        gone = [str(object_id) for object_id, obj in found.items() if obj is None]
+        error = {
+            "status": "error",
+            "category": "OBJECT_NOT_FOUND",
+            "message": "Could not get some CONTACT objects, they may be deleted or not exist. Check that ids are valid.",  # noqa: E501
+            "context": {"ids": gone},
+        }
+        return self._batch(call, results, [error] if gone else [], 200)
+
+    def search(self, call: Call) -> Answer:
+        try:
+            found = search.run(call.body, self.store, call.at_ms - self.search_lag_ms)
+        except search.Unacceptable as error:
+            raise Refused(self._invalid(call, str(error))) from None
+        self.rows["read"] += len(found.page)
+        body: dict[str, Any] = {
+            "total": found.total,
+            "results": [shape(obj, found.properties or DEFAULT_PROPERTIES) for obj in found.page],
+        }
+        if found.after is not None:
+            body["paging"] = {"next": {"after": str(found.after)}}
+        return Answer(200, body)
+
+    def list_properties(self, call: Call) -> Answer:
+        return Answer(200, {"results": list(self.properties.values())})
+
+    def create_property(self, call: Call) -> Answer:
+        made = msgspec.json.decode(call.body, type=Property)
+        if made.name in self.properties:
+            words = f"A property named {made.name!r} already exists."
+            return self._error(call, 409, "OBJECT_ALREADY_EXISTS", words)
+        self.properties[made.name] = made
+        self._text = self._plain()
+        if made.has_unique_value:
+            self.store.indexes[made.name] = Index()
+        return Answer(201, made)
+
+    def account(self, call: Call) -> Answer:
+        return Answer(200, {"portalId": self.portal_id, "timeZone": self.zone, "uiDomain": ""})
+
+    # -- writing
+
+    def batch_upsert(self, call: Call) -> Answer:
+        return self._write(call, "upsert", 200)
+
+    def batch_create(self, call: Call) -> Answer:
+        return self._write(call, "create", 201)
+
+    def batch_update(self, call: Call) -> Answer:
+        return self._write(call, "update", 200)
+
+    def batch_archive(self, call: Call) -> Answer:
+        for row, given in enumerate(msgspec.json.decode(call.body, type=_Inputs).inputs):
+            if (obj := self._find(str(given.id), None)) is not None:
+                self._archive(call, row, obj, "INTEGRATION")
+        return Answer(204)
+
+    def create_one(self, call: Call) -> Answer:
+        return self._one(call, "create", msgspec.json.decode(call.body, type=_Input), 201)
+
+    def update_one(self, call: Call, object_id: str) -> Answer:
+        given = msgspec.json.decode(call.body, type=_Input)
+        given.id, given.idProperty = object_id, call.params().get("idProperty")
+        return self._one(call, "update", given, 200)
+
+    def archive_one(self, call: Call, object_id: str) -> Answer:
+        if (obj := self._find(object_id, None)) is not None:
+            self._archive(call, 0, obj, "INTEGRATION")
+        return Answer(204)
+
+    def _one(self, call: Call, how: str, given: _Input, status: int) -> Answer:
+        target, problem = self._examine(call, how, given, set())
+        if problem is not None:
+            return self._refusal(call, problem)
+        result, _ = self._apply(call, 0, how, given, target)
+        return Answer(status, result)
+
+    def _write(self, call: Call, how: str, status: int) -> Answer:
+        """All inputs are looked at before any is written; then the good ones, in order."""
+        inputs = msgspec.json.decode(call.body, type=_Inputs).inputs
+        self._bounded(call, len(inputs))
+        if how != "create" and len({str(given.id) for given in inputs}) < len(inputs):
+            raise Refused(
+                self._invalid(call, "Duplicate IDs found in batch input. IDs must be unique.")
+            )
+        apart = all(given.objectWriteTraceId for given in inputs) and not (
+            how == "upsert" and inputs[0].idProperty == "email"
+        )
+        results: list[dict[str, Any]] = []
+        errors: list[dict[str, Any]] = []
+        good: list[tuple[int, _Input, Obj | None]] = []
+        addresses: set[str] = set()
+        for row, given in enumerate(inputs):
+            target, problem = self._examine(call, how, given, addresses)
+            if problem is None:
+                good.append((row, given, target))
+                continue
+            self.rows["refused"] += 1
+            if not apart:
+                raise Refused(self._refusal(call, problem))
+            errors.append(_error_of(problem, {"objectWriteTraceId": [given.objectWriteTraceId]}))
+        for row, given, target in good:
+            result, new = self._apply(call, row, how, given, target)
+            if how == "upsert":
+                result["new"] = new
+            if given.objectWriteTraceId:
+                result["objectWriteTraceId"] = given.objectWriteTraceId
+            results.append(result)
+        self.rows["written"] += len(good)
+        return self._batch(call, call.struck.edit(results), errors, status)
+
+    def _examine(
+        self, call: Call, how: str, given: _Input, addresses: set[str]
+    ) -> tuple[Obj | None, Problem | None]:
+        """-> the contact that is meant, and why the input is refused."""
+        target: Obj | None = None
+        if how != "create":
+            target = self._find(str(given.id), given.idProperty)
+            known = given.idProperty in self.store.indexes
+            if how == "upsert" and given.idProperty not in (None, "hs_object_id") and not known:
+                return None, Problem(
+                    "INVALID_UNIQUE_PROPERTY",
+                    f"Property {given.idProperty!r} is not a unique property",
+                    str(given.idProperty),
+                )
+            if target is None and (how == "update" or not known):
+                return None, Problem(
+                    "OBJECT_NOT_FOUND", "resource not found", "", "OBJECT_NOT_FOUND", 404
+                )
+        if problem := self._wrong(given.properties):
+            return target, problem
+        struck = call.struck
+        if struck.refusing and (fault := struck.refuses(given.properties.get)):
+            return target, Problem(fault.code, fault.message, fault.rows.field)
+        if email := given.properties.get("email"):
+            key = str(email).lower()
+            owners = self.store.indexes["email"].find(key)
+            if key in addresses or (owners and target not in owners):
+                existing = owners[0].id if owners else "?"
+                words = f"Contact already exists. Existing ID: {existing}"
+                return target, Problem("CONFLICT", words, "email", "CONFLICT", 409)
+            addresses.add(key)
+        return target, None
+
+    def _wrong(self, properties: dict[str, Any]) -> Problem | None:
+        for name, value in properties.items():
+            if name in self._text and type(value) is str:
+                continue
+            kind = self.properties.get(name)
+            if kind is None:
+                words = f'Property "{name}" does not exist'
+                return Problem("PROPERTY_DOESNT_EXIST", words, name)
+            if name in OWN:
+                return Problem("READ_ONLY_VALUE", f'"{name}" is a read only property', name)
+            text = _as_text(value)
+            if not text:
+                continue
+            if name == "email" and not ADDRESS.fullmatch(text):
+                return Problem("INVALID_EMAIL", f"Email address {text} is invalid", name)
+            if kind.type == "number" and not _is_number(text):
+                return Problem("INVALID_LONG", f"{text} was not a valid long.", name)
+            if kind.options and text not in {option["value"] for option in kind.options}:
+                return Problem("INVALID_OPTION", f"{text} was not one of the allowed options", name)
+        return None
+
+    def _apply(
+        self, call: Call, row: int, how: str, given: _Input, target: Obj | None
+    ) -> tuple[dict[str, Any], bool]:
+        """-> the result as it goes out, and whether the contact is new."""
+        values = {name: _as_text(value) for name, value in given.properties.items()}
+        if how == "upsert" and given.idProperty in self.store.indexes:
+            values.setdefault(str(given.idProperty), str(given.id))
+        new = target is None
+        obj = self.write(call, row, target, values, "INTEGRATION")
+        return shape(obj, tuple(values)), new
+
+    def write(
+        self, call: Call, row: int, target: Obj | None, values: dict[str, str], source: str
+    ) -> Obj:
+        """Writes one contact and tells the webhooks. An empty text clears."""
+        if "email" in values:
+            values["email"] = values["email"].strip().lower()
+        if target is None:
+            kept: dict[str, Any] = {name: value for name, value in values.items() if value}
+            kept.setdefault("lifecyclestage", "lead")
+            obj = self.store.create(call, row, str(self._next_id), kept)
+            self._next_id += 1
+            self.events.created(call, obj, source)
+            return obj
+        changes: dict[str, Any] = {name: value or None for name, value in values.items()}
+        stage, before = changes.get("lifecyclestage"), target.values.get("lifecyclestage")
+        if stage and before and STAGES.index(stage) < STAGES.index(before):
+            del changes["lifecyclestage"]
+        changed = self.store.update(call, row, target, changes)
+        if changed and not call.dry:
+            self.events.changed(call, target, changed, source)
+        return target
+
+    def _archive(self, call: Call, row: int, obj: Obj, source: str) -> None:
+        if not obj.archived and not call.dry:
+            self.store.archive(call, row, obj)
+            self.events.deleted(call, obj, source)
+
+    # -- a person in the CRM
+
+    def act(self, call: Call, acts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """`{"id", "properties"}`, `{"create": {…}}` or `{"delete": id}`, in order, all now.
+
+        -> `[{"id", "occurred_ms"}]`; an id that does not exist gives `{"error"}`.
+        """
+        done: list[dict[str, Any]] = []
+        for row, wish in enumerate(acts):
+            obj: Obj | None = None
+            if "create" in wish:
+                obj = self.write(call, row, None, dict(wish["create"]), "CRM_UI")
+            elif (obj := self._find(str(wish.get("id", wish.get("delete"))), None)) is None:
+                done.append({"error": "no such contact"})
+                continue
+            elif "delete" in wish:
+                self._archive(call, row, obj, "CRM_UI")
+            else:
+                self.write(call, row, obj, dict(wish["properties"]), "CRM_UI")
+            done.append({"id": obj.id, "occurred_ms": call.at_ms})
+        return done
+
+    # -- small things
+
+    def _find(self, value: str, by: str | None) -> Obj | None:
+        if by in (None, "hs_object_id"):
+            obj = self.store.objects.get(value)
+            return None if obj is None or obj.archived else obj
+        index = self.store.indexes.get(str(by))
+        found = index.find(value) if index else []
+        return found[0] if found else None
+
+    def _plain(self) -> frozenset[str]:
+        """Properties that take any text."""
+        return frozenset(
+            p.name for p in self.properties.values() if p.type == "string" and p.name != "email"
+        )
+
+    def _bounded(self, call: Call, count: int) -> None:
+        if not 1 <= count <= BATCH_MAX:
+            words = f"The batch must hold between 1 and {BATCH_MAX} inputs, not {count}"
+            raise Refused(self._invalid(call, words))
+
+    def _batch(
+        self, call: Call, results: list[dict[str, Any]], errors: list[dict[str, Any]], status: int
+    ) -> Answer:
+        moment = iso(call.at_ms)
+        body = {
+            "status": "COMPLETE",
+            "results": results,
+            "startedAt": moment,
+            "completedAt": moment,
+        }
+        if errors:
+            return Answer(207, {**body, "numErrors": len(errors), "errors": errors})
+        return Answer(status, body)
+
+    def _refusal(self, call: Call, problem: Problem) -> Answer:
+        body = _error_of(problem, {"propertyName": [problem.property]} if problem.property else {})
+        detail = {"message": problem.message, "code": problem.code, "in": problem.property}
+        body |= {"correlationId": _correlation(call.number), "errors": [detail]}
+        return Answer(problem.status, body)
+
+    def _error(self, call: Call, status: int, category: str, message: str) -> Answer:
+        body = {
+            "status": "error",
+            "message": message,
+            "correlationId": _correlation(call.number),
+            "category": category,
+        }
+        return Answer(status, body)
+
+    def _invalid(self, call: Call, message: str) -> Answer:
+        return self._error(call, 400, "VALIDATION_ERROR", message)
+
+    def _missing(self, call: Call) -> Answer:
+        return self._error(call, 404, "OBJECT_NOT_FOUND", "resource not found")
+
+    def not_found(self, call: Call) -> Answer:
+        return self._missing(call)
+
+    def malformed(self, call: Call, problem: Exception) -> Answer:
+        return self._invalid(call, f"Invalid input JSON: {problem}")
+
+
+def shape(obj: Obj, names: Iterable[str]) -> dict[str, Any]:
+    """A contact as the API gives it; a property that was asked for and is empty is null."""
+    get = obj.values.get
+    created, updated = iso(obj.created_ms), iso(obj.changed_ms)
+    properties: dict[str, Any] = {name: get(name) for name in names}
+    properties["createdate"] = created
+    properties["hs_object_id"] = obj.id
+    properties["lastmodifieddate"] = updated
+    return {
+        "id": obj.id,
+        "properties": properties,
+        "createdAt": created,
+        "updatedAt": updated,
+        "archived": obj.archived,
+    }
+
+
+def iso(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + (
+        f"{at_ms % 1000:03}Z"
+    )
+
+
+def _error_of(problem: Problem, context: dict[str, Any]) -> dict[str, Any]:
+    if problem.category == "VALIDATION_ERROR":
+        detail = {"isValid": False, "message": problem.message, "error": problem.code,
+                  "name": problem.property}  # fmt: skip
+        words = f"Property values were not valid: [{msgspec.json.encode(detail).decode()}]"
+    else:
+        words = problem.message
+    return {"status": "error", "category": problem.category, "message": words, "context": context}
+
+
+def _names(given: str | None) -> tuple[str, ...]:
+    return tuple(given.split(",")) if given else DEFAULT_PROPERTIES
+
+
+def _number(platform: HubSpot, call: Call, text: str, name: str, most: int) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= most:
+        words = f"{name} must be a number between 1 and {most}, not {text!r}"
+        raise Refused(platform._invalid(call, words))
+    return int(text)
+
+
+def _as_text(value: Any) -> str:
+    if type(value) is str:
+        return value
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _correlation(number: int) -> str:
+    """Looks like theirs, and names the request as the ledger does."""
+    return f"00000000-0000-4000-8000-{number:012}"

@@ -1,0 +1,529 @@
+"""A Salesforce organisation: leads and contacts over the REST API.
+
+Behaves as these pages say (read 2026-08)
+- https://developer.salesforce.com/docs/atlas.en-us.244.0.api_rest.meta/api_rest/resources_composite_sobjects_collections_upsert.htm
+  and its neighbours: 200 records a call, results in their order, 200 also when rows fail
+- https://developer.salesforce.com/docs/atlas.en-us.salesforce_app_limits_cheatsheet.meta/: limits,
+  `Sforce-Limit-Info`, 16,384 bytes of URI and headers
+- https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/errorcodes.htm
+- salesforce_fields.py: fields, ids, the checks of a record; soql.py: queries
+
+Quotas: `day` (100,000 requests in any 24 h) and `long` (no new request while 25 have been running
+for 20 s or longer); both answer 403 REQUEST_LIMIT_EXCEEDED, told apart by the message. Logging in,
+`/limits` and the list of versions take no token.
+
+Our reading where the pages are silent
+- one external id twice in a call: the later rows get DUPLICATE_VALUE (seen for Apex)
+- two requests at once that create one external id: while the first is still running, the second
+  gets DUPLICATE_VALUE for that row
+- the external id field tells upper from lower case; a repeated equal upsert moves SystemModstamp,
+  as any update does, and is no effect in the ledger
+- `duplicate_rule=True` blocks a new record whose address another one has: DUPLICATES_DETECTED
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from simulators import soql
+from simulators.portal import Lead
+from simulators.quotas import Rolling, Slow, Window
+from simulators.salesforce_fields import (
+    EXTERNAL_ID,
+    FIELDS,
+    PREFIX,
+    Error,
+    Mistyped,
+    check,
+    error,
+    full_id,
+    new_id,
+)
+from simulators.server import Answer, Call, Platform, Refused
+from simulators.store import Index, Obj, Store
+
+ROWS_MAX = 200
+HEAD_BYTES_MAX = 16_384
+EXT = EXTERNAL_ID.name
+V = r"/services/data/v\d+\.0"
+KIND = r"([A-Za-z_]+)"
+
+
+class _Records(msgspec.Struct):
+    records: list[dict[str, Any]]
+    allOrNone: bool = False  # noqa: N815 - the platform's name
+
+
+class _Examined(NamedTuple):
+    """One record before it is written."""
+
+    kind: str
+    target: Obj | None  # the record that is meant; None: a new one
+    values: dict[str, Any]
+    problem: Error | None
+
+
+_Find = Callable[[dict[str, Any]], tuple[Obj | None, Error | None]]
+
+
+class _Ids(msgspec.Struct):
+    ids: list[str]
+    fields: list[str]
+
+
+class Salesforce(Platform):
+    """One organisation. `leads` are there from the beginning, without an external id."""
+
+    name = "salesforce"
+    routes = [
+        ("PATCH", rf"{V}/composite/sobjects/{KIND}/(\w+)", "upsert_many"),
+        ("PATCH", rf"{V}/composite/sobjects/?", "update_many"),
+        ("POST", rf"{V}/composite/sobjects/?", "create_many"),
+        ("POST", rf"{V}/composite/sobjects/{KIND}", "read_many"),
+        ("GET", rf"{V}/query/?", "query"),
+        ("GET", rf"{V}/queryAll/?", "query"),
+        ("GET", rf"{V}/query/([\w-]+)", "query_more"),
+        ("GET", rf"{V}/limits/?", "show_limits"),
+        ("GET", rf"{V}/sobjects/{KIND}/describe/?", "describe"),
+        ("POST", rf"{V}/sobjects/{KIND}/?", "create_one"),
+        ("GET", rf"{V}/sobjects/{KIND}/(\w+)", "read_one"),
+        ("PATCH", rf"{V}/sobjects/{KIND}/(\w+)", "update_one"),
+        ("DELETE", rf"{V}/sobjects/{KIND}/(\w+)", "delete_one"),
+        ("GET", rf"{V}/sobjects/{KIND}/(\w+)/(.+)", "read_by_key"),
+        ("PATCH", rf"{V}/sobjects/{KIND}/(\w+)/(.+)", "upsert_one"),
+        ("GET", r"/services/data/?", "versions"),
+        ("POST", r"/services/oauth2/token", "log_in"),
+    ]
+
+    def __init__(
+        self,
+        leads: Iterable[Lead] = (),
+        *,
+        client_id: str = "salesforce-client",
+        client_secret: str = "salesforce-secret",
+        refresh_token: str = "salesforce-refresh",
+        organisation: str = "00D5g000004abcDEAU",
+        token_ttl_s: float = 7_200.0,
+        duplicate_rule: bool = False,
+        seed: int = 0,
+        quota: Mapping[str, str] | None = None,
+        script: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        self.client_id, self.client_secret = client_id, client_secret
+        self.refresh_token, self.organisation = refresh_token, organisation
+        self.token_ttl_s, self.duplicate_rule = token_ttl_s, duplicate_rule
+        stores = {
+            kind: Store({"Email": Index(str.lower), EXT: Index()}, "Email") for kind in FIELDS
+        }
+        windows = [Rolling("day", 100_000, 86_400.0), Slow("long", 25, 20.0)]
+        super().__init__(stores, windows, seed=seed, quota=quota, script=script)
+        self._leads = leads
+        self._tokens: dict[str, float] = {}  # token -> when it ends
+        self._cursors: dict[str, tuple[soql.Query, list[Obj]]] = {}
+        self._creating: dict[str, int] = {}  # external id -> the running request that made it
+        self.fill()
+
+    def fill(self) -> None:
+        for lead in self._leads:
+            number = len(self.store.numbered)
+            values: dict[str, Any] = dict(lead.values)
+            self.store.seed(new_id("Lead", number), values, lead.created_ms, lead.created_ms)
+
+    # -- who may, and how much
+
+    def recognise(self, call: Call) -> None:
+        if call.path.startswith("/services/oauth2/") or call.path.rstrip("/") == "/services/data":
+            return
+        token = call.headers.get("Authorization", "").removeprefix("Bearer ").removeprefix("OAuth ")
+        if self._tokens.get(token, 0.0) <= self.clock.now():
+            raise Refused(_errors(401, "INVALID_SESSION_ID", "Session expired or invalid"))
+        size = (
+            len(call.path) + len(call.query) + sum(len(k) + len(v) for k, v in call.headers.items())
+        )
+        if size > HEAD_BYTES_MAX:
+            raise Refused(_errors(414, "URI_TOO_LONG", "URI and headers exceed 16,384 bytes"))
+
+    def expire_tokens(self) -> None:
+        self._tokens.clear()
+
+    def log_in(self, call: Call) -> Answer:
+        form = dict(parse_qsl(call.body.decode()))
+        match form.get("grant_type"):
+            case "client_credentials":
+                if form.get("client_id") != self.client_id:
+                    return _login_error("invalid_client_id", "client identifier invalid")
+                if form.get("client_secret") != self.client_secret:
+                    return _login_error("invalid_client", "invalid client credentials")
+            case "refresh_token":
+                if form.get("refresh_token") != self.refresh_token:
+                    return _login_error("invalid_grant", "expired access/refresh token")
+            case _:
+                return _login_error("unsupported_grant_type", "grant type not supported")
+        token = f"{self.organisation[:15]}!{secrets.token_urlsafe(48)}"
+        self._tokens[token] = self.clock.now() + self.token_ttl_s
+        host = f"http://{call.headers.get('Host', '')}"
+        return Answer(
+            200,
+            {
+                "access_token": token,
+                "instance_url": host,
+                "id": f"{host}/id/{self.organisation}/0055g000001abcdAAA",
+                "token_type": "Bearer",
+                "scope": "api",
+                "issued_at": str(call.at_ms),
+            },
+        )
+
+    def limits(self, call: Call) -> list[Window]:
+        if call.path.startswith("/services/oauth2/") or call.path.rstrip("/").endswith(
+            ("/limits", "/services/data")
+        ):
+            return []
+        return [self.windows["day"], self.windows["long"]]
+
+    def over_limit(self, policy: str, now: float, *, bare: bool = False) -> Answer:
+        if bare:
+            return Answer(503, b"<html>Server Unavailable</html>", {"Content-Type": "text/html"})
+        kind = (
+            "ConcurrentRequests (Concurrent API Requests)" if policy == "long" else "TotalRequests"
+        )
+        return _errors(403, "REQUEST_LIMIT_EXCEEDED", f"{kind} Limit exceeded.")
+
+    def with_limits(self, call: Call, answer: Answer, now: float) -> None:
+        day = self.windows["day"]
+        total = day.limit if day.limit is not None else 5_000_000
+        answer.headers["Sforce-Limit-Info"] = f"api-usage={day.used(now)}/{total}"
+
+    def show_limits(self, call: Call) -> Answer:
+        day = self.windows["day"]
+        total = day.limit if day.limit is not None else 5_000_000
+        left = max(0, total - day.used(self.clock.now()))
+        return Answer(200, {"DailyApiRequests": {"Max": total, "Remaining": left}})
+
+    def versions(self, call: Call) -> Answer:
+        return Answer(
+            200, [{"label": "Winter '24", "url": "/services/data/v59.0", "version": "59.0"}]
+        )
+
+    # -- many records
+
+    def upsert_many(self, call: Call, kind: str, key: str) -> Answer:
+        """By external id: created where nobody has it, updated where somebody does."""
+        store = self._store(kind)
+        if key not in store.indexes or not FIELDS[kind][key].external_id:
+            words = f"Provided external ID field does not exist or is not accessible: {key}"
+            raise Refused(_errors(404, "NOT_FOUND", words))
+        seen: set[str] = set()
+
+        def find(record: dict[str, Any]) -> tuple[Obj | None, Error | None]:
+            value = record.get(key)
+            if value is None or value == "":
+                return None, error("MISSING_ARGUMENT", f"{key} not specified", key)
+            if "Id" in record or "id" in record:
+                words = "The Id field should not be specified in the sobject data."
+                return None, error("INVALID_FIELD", words, "Id")
+            text = str(value)
+            if text in seen:
+                words = f"Duplicate external id specified: {text}"
+                return None, error("DUPLICATE_VALUE", words, key)
+            seen.add(text)
+            found = store.indexes[key].find(text)
+            if found and self._creating.get(text, call.number) != call.number:
+                return None, _taken(key, found[0])
+            return (found[0] if found else None), None
+
+        return self._many(call, kind, find)
+
+    def update_many(self, call: Call) -> Answer:
+        return self._many(call, None, self._by_id)
+
+    def create_many(self, call: Call) -> Answer:
+        return self._many(call, None, lambda record: (None, None))
+
+    def _many(self, call: Call, kind: str | None, find: _Find) -> Answer:
+        given = msgspec.json.decode(call.body, type=_Records)
+        if len(given.records) > ROWS_MAX:
+            words = (
+                f"record limit reached. cannot submit more than {ROWS_MAX} records into this call"
+            )
+            raise Refused(_errors(400, "EXCEEDED_ID_LIMIT", words))
+        if not given.records:
+            raise Refused(_errors(400, "MISSING_ARGUMENT", "no records given"))
+        if not given.allOrNone:
+            results = [
+                self._settle(call, row, self._examine(call, kind, find, record))
+                for row, record in enumerate(given.records)
+            ]
+            return Answer(200, call.struck.edit(results))
+        examined = [self._examine(call, kind, find, record) for record in given.records]
+        if any(one.problem for one in examined):
+            words = "Record rolled back because not all records were valid and the request was using AllOrNone header"  # noqa: E501
+            rolled = error("ALL_OR_NONE_OPERATION_ROLLED_BACK", words)
+            examined = [one._replace(problem=one.problem or rolled) for one in examined]
+        results = [self._settle(call, row, one) for row, one in enumerate(examined)]
+        return Answer(200, call.struck.edit(results))
+
+    def _settle(self, call: Call, row: int, one: _Examined) -> dict[str, Any]:
+        """Writes an examined record, or not -> its result."""
+        kind, target, values, problem = one
+        if problem is not None:
+            self.rows["refused"] += 1
+            return {"success": False, "errors": [problem]}
+        obj = self._write(call, row, kind, target, values)
+        self.rows["written"] += 1
+        return {"id": full_id(obj.id), "success": True, "created": target is None, "errors": []}
+
+    def _examine(
+        self, call: Call, kind: str | None, find: _Find, record: dict[str, Any]
+    ) -> _Examined:
+        named = (record.get("attributes") or {}).get("type")
+        known = kind or named
+        if known not in FIELDS or named != known:
+            words = f"sObject type '{named}' is not supported."
+            return _Examined("", None, {}, error("INVALID_TYPE", words))
+        target, problem = find(record)
+        if problem is not None:
+            return _Examined(known, target, {}, problem)
+        record.pop("id", record.pop("Id", None))
+        try:
+            values, problem = check(known, record, new=target is None)
+        except Mistyped as mistyped:
+            raise Refused(_errors(400, "JSON_PARSER_ERROR", str(mistyped))) from None
+        struck = call.struck
+        if problem is None and struck.refusing and (fault := struck.refuses(record.get)):
+            problem = error(fault.code, fault.message, fault.rows.field)
+        return _Examined(known, target, values, problem or self._clash(known, target, values))
+
+    def _clash(self, kind: str, target: Obj | None, values: dict[str, Any]) -> Error | None:
+        """A value that another record has and that must be unique."""
+        indexes = self.stores[kind].indexes
+        if (ext := values.get(EXT)) is not None:
+            found = indexes[EXT].find(ext)
+            if found and found[0] is not target:
+                return _taken(EXT, found[0])
+        email = values.get("Email")
+        if self.duplicate_rule and target is None and email and indexes["Email"].find(email):
+            words = "You're creating a duplicate record. We recommend you use an existing record instead."  # noqa: E501
+            return error("DUPLICATES_DETECTED", words)
+        return None
+
+    def _write(
+        self, call: Call, row: int, kind: str, target: Obj | None, values: dict[str, Any]
+    ) -> Obj:
+        store = self.stores[kind]
+        if target is not None:
+            if not store.update(call, row, target, values):
+                store.touch(call, target)
+            return target
+        kept = {name: value for name, value in values.items() if value is not None}
+        if kind == "Lead":
+            kept.setdefault("Status", "Open - Not Contacted")
+        if call.number and (ext := kept.get(EXT)) is not None and not call.dry:
+            self._creating[ext] = call.number
+        return store.create(call, row, new_id(kind, len(store.numbered)), kept)
+
+    def done(self, call: Call) -> None:
+        if self._creating:
+            mine = [ext for ext, number in self._creating.items() if number == call.number]
+            for ext in mine:
+                del self._creating[ext]
+
+    def read_many(self, call: Call, kind: str) -> Answer:
+        asked = msgspec.json.decode(call.body, type=_Ids)
+        store = self._store(kind)
+        objs = [store.objects.get(object_id[:15]) for object_id in asked.ids]
+        return Answer(200, [o and shape(kind, o, asked.fields, call.path) for o in objs])
+
+    # -- one record
+
+    def create_one(self, call: Call, kind: str) -> Answer:
+        return self._one(call, kind, None, 201)
+
+    def update_one(self, call: Call, kind: str, object_id: str) -> Answer:
+        return self._one(call, kind, self._get(kind, object_id), 204)
+
+    def upsert_one(self, call: Call, kind: str, key: str, value: str) -> Answer:
+        found = self._store(kind).indexes[key].find(value) if key == EXT else []
+        call.body = msgspec.json.encode({**msgspec.json.decode(call.body), key: value})
+        return self._one(call, kind, found[0] if found else None, 200)
+
+    def _one(self, call: Call, kind: str, target: Obj | None, status: int) -> Answer:
+        self._store(kind)
+        record = {**msgspec.json.decode(call.body), "attributes": {"type": kind}}
+        one = self._examine(call, kind, lambda _: (target, None), record)
+        result = self._settle(call, 0, one)
+        if not result["success"]:
+            problem = result["errors"][0]
+            return _errors(400, problem["statusCode"], problem["message"], problem["fields"])
+        return Answer(204) if status == 204 else Answer(201 if result["created"] else 200, result)
+
+    def read_one(self, call: Call, kind: str, object_id: str) -> Answer:
+        names = call.params().get("fields", ",".join(FIELDS[kind])).split(",")
+        return Answer(200, shape(kind, self._get(kind, object_id), names, call.path))
+
+    def read_by_key(self, call: Call, kind: str, key: str, value: str) -> Answer:
+        found = self._store(kind).indexes[key].find(value) if key == EXT else []
+        if not found:
+            raise Refused(_errors(404, "NOT_FOUND", "The requested resource does not exist"))
+        return Answer(200, shape(kind, found[0], list(FIELDS[kind]), call.path))
+
+    def delete_one(self, call: Call, kind: str, object_id: str) -> Answer:
+        self._store(kind).archive(call, 0, self._get(kind, object_id))
+        return Answer(204)
+
+    # -- queries
+
+    def query(self, call: Call) -> Answer:
+        try:
+            query = soql.parse(call.params().get("q", ""))
+            found = soql.run(query, self.stores[query.kind], deleted="/queryAll" in call.path)
+        except soql.Malformed as wrong:
+            raise Refused(_errors(400, wrong.code, str(wrong))) from None
+        if query.count:
+            return Answer(200, {"totalSize": len(found), "done": True, "records": []})
+        size = 2_000
+        if hint := call.headers.get("Sforce-Query-Options", "").partition("batchSize=")[2]:
+            size = min(2_000, max(200, int(hint)))
+        locator = f"01g{call.number:012}AAA"
+        if len(found) > size:
+            self._cursors[locator] = (query, found)
+            while len(self._cursors) > 50:
+                del self._cursors[next(iter(self._cursors))]
+        return self._page(call, query, found, locator, 0, size)
+
+    def query_more(self, call: Call, where: str) -> Answer:
+        locator, _, rest = where.partition("-")
+        start, _, size = rest.partition("-")
+        if locator not in self._cursors or not start.isdigit():
+            raise Refused(_errors(400, "INVALID_QUERY_LOCATOR", "invalid query locator"))
+        return self._page(call, *self._cursors[locator], locator, int(start), int(size or 2_000))
+
+    def _page(
+        self, call: Call, query: soql.Query, found: list[Obj], locator: str, start: int, size: int
+    ) -> Answer:
+        page = found[start : start + size]
+        self.rows["read"] += len(page)
+        body: dict[str, Any] = {
+            "totalSize": len(found),
+            "done": start + size >= len(found),
+            "records": [shape(query.kind, obj, query.fields, call.path) for obj in page],
+        }
+        if not body["done"]:
+            version = call.path.split("/")[3]
+            body["nextRecordsUrl"] = (
+                f"/services/data/{version}/query/{locator}-{start + size}-{size}"
+            )
+        return Answer(200, body)
+
+    def describe(self, call: Call, kind: str) -> Answer:
+        self._store(kind)
+        return Answer(
+            200, {"name": kind, "keyPrefix": PREFIX[kind], "fields": list(FIELDS[kind].values())}
+        )
+
+    # -- a person in the organisation
+
+    def act(self, call: Call, acts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """`{"id", "fields"}`, `{"create": {…}}` or `{"delete": id}`; `object` if not Lead."""
+        done: list[dict[str, Any]] = []
+        for row, wish in enumerate(acts):
+            kind = wish.get("object", "Lead")
+            obj = self.stores[kind].objects.get(str(wish.get("id", wish.get("delete", "")))[:15])
+            if "create" not in wish and obj is None:
+                done.append({"error": "no such record"})
+                continue
+            if obj is not None and "delete" in wish:
+                self.stores[kind].archive(call, row, obj)
+            else:
+                values, problem = check(
+                    kind, wish.get("create", wish.get("fields", {})), new=obj is None
+                )
+                if problem is not None:
+                    done.append({"error": problem["message"]})
+                    continue
+                obj = self._write(call, row, kind, obj, values)
+            done.append({"id": full_id(obj.id), "occurred_ms": call.at_ms})
+        return done
+
+    # -- small things
+
+    def _store(self, kind: str) -> Store:
+        if kind not in self.stores:
+            raise Refused(_errors(404, "NOT_FOUND", "The requested resource does not exist"))
+        return self.stores[kind]
+
+    def _by_id(self, record: dict[str, Any]) -> tuple[Obj | None, Error | None]:
+        kind = record["attributes"]["type"]
+        object_id = str(record.get("id") or record.get("Id") or "")
+        if not _well_formed(kind, object_id):
+            return None, error(
+                "MALFORMED_ID", f"{kind} ID: id value of incorrect type: {object_id}", "Id"
+            )
+        obj = self.stores[kind].objects.get(object_id[:15])
+        if obj is None:
+            return None, error("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id")
+        if obj.archived:
+            return None, error("ENTITY_IS_DELETED", "entity is deleted")
+        return obj, None
+
+    def _get(self, kind: str, object_id: str) -> Obj:
+        store = self._store(kind)
+        if not _well_formed(kind, object_id):
+            raise Refused(_errors(400, "MALFORMED_ID", f"malformed id {object_id}"))
+        obj = store.objects.get(object_id[:15])
+        if obj is None:
+            raise Refused(_errors(404, "NOT_FOUND", "The requested resource does not exist"))
+        if obj.archived:
+            raise Refused(_errors(404, "ENTITY_IS_DELETED", "entity is deleted"))
+        return obj
+
+    def not_found(self, call: Call) -> Answer:
+        return _errors(404, "NOT_FOUND", "The requested resource does not exist")
+
+    def malformed(self, call: Call, problem: Exception) -> Answer:
+        return _errors(400, "JSON_PARSER_ERROR", str(problem))
+
+
+def shape(kind: str, obj: Obj, names: Iterable[str], path: str) -> dict[str, Any]:
+    """A record as queries give it."""
+    record: dict[str, Any] = {
+        "attributes": {
+            "type": kind,
+            "url": f"/services/data/{path.split('/')[3]}/sobjects/{kind}/{full_id(obj.id)}",
+        }
+    }
+    for name in names:
+        value = soql.value_of(obj, name)
+        stamp = name in ("SystemModstamp", "LastModifiedDate", "CreatedDate")
+        record[name] = _stamp(value) if stamp else value
+    return record
+
+
+def _stamp(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
+
+
+def _well_formed(kind: str, object_id: str) -> bool:
+    if not object_id.startswith(PREFIX[kind]) or len(object_id) not in (15, 18):
+        return False
+    return len(object_id) == 15 or full_id(object_id[:15]) == object_id
+
+
+def _taken(field: str, owner: Obj) -> Error:
+    words = (
+        f"duplicate value found: {field} duplicates value on record with id: {full_id(owner.id)}"
+    )
+    return error("DUPLICATE_VALUE", words, field)
+
+
+def _errors(status: int, code: str, message: str, fields: Iterable[str] = ()) -> Answer:
+    named = {"fields": list(fields)} if fields else {}
+    return Answer(status, [{"message": message, "errorCode": code, **named}])
+
+
+def _login_error(kind: str, description: str) -> Answer:
+    return Answer(400, {"error": kind, "error_description": description})

@@ -1,0 +1,200 @@
+"""Fields of the simulated organisation, record ids, and the checks of one record.
+
+Lengths, types and required fields of the standard objects:
+https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/sforce_api_objects_lead.htm
+Addresses: https://help.salesforce.com/s/articleView?id=000387834 (before the @: letters, digits and
+!#$%&'*/=?^_+-`{|}~ with single dots between; after it: labels of letters, digits and inner hyphens,
+joined by dots, the last of at least two letters).
+Ids: 15 characters in which case counts, or 18 whose last three encode that case.
+"""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+ADDRESS = re.compile(
+    r"[A-Za-z0-9!#$%&'*/=?^_+\-`{|}~]+(?:\.[A-Za-z0-9!#$%&'*/=?^_+\-`{|}~]+)*"
+    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}"
+)
+BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+PREFIX = {"Lead": "00Q", "Contact": "003"}
+Error = dict[str, Any]
+
+
+class Field(msgspec.Struct, frozen=True, rename="camel"):
+    """One field, in the shape of describe."""
+
+    name: str
+    type: str
+    length: int = 0
+    nillable: bool = True
+    createable: bool = True
+    updateable: bool = True
+    defaulted_on_create: bool = False
+    external_id: bool = False
+    unique: bool = False
+    case_sensitive: bool = False
+    id_lookup: bool = False
+    custom: bool = False
+    restricted_picklist: bool = False
+    picklist_values: tuple[dict[str, Any], ...] = ()
+    label: str = ""
+
+
+def _own(name: str, kind: str, length: int = 0) -> Field:
+    return Field(name, kind, length, False, False, False, True, id_lookup=kind == "id")
+
+
+def _picklist(name: str, *values: str, length: int = 255) -> Field:
+    options = tuple({"value": v, "label": v, "active": True, "defaultValue": False} for v in values)
+    return Field(name, "picklist", length, picklist_values=options)
+
+
+_SOURCES = ("Web", "Phone Inquiry", "Partner Referral", "Purchased List", "Other")
+_COMMON = (
+    _own("Id", "id", 18),
+    _own("IsDeleted", "boolean"),
+    _own("CreatedDate", "datetime"),
+    _own("LastModifiedDate", "datetime"),
+    _own("SystemModstamp", "datetime"),
+    Field("FirstName", "string", 40),
+    Field("LastName", "string", 80, nillable=False),
+    Field("Email", "email", 80, id_lookup=True),
+    Field("Phone", "phone", 40),
+    Field("Title", "string", 128),
+    _picklist("LeadSource", *_SOURCES),
+    Field("Description", "textarea", 32_000),
+)
+_LEAD = (
+    Field("Company", "string", 255, nillable=False),
+    Field("City", "string", 40),
+    Field("Country", "string", 80),
+    Field("NumberOfEmployees", "int"),
+    msgspec.structs.replace(
+        _picklist("Status", "Open - Not Contacted", "Working - Contacted", "Closed - Converted"),
+        nillable=False,
+        defaulted_on_create=True,
+    ),
+)
+_CONTACT = (Field("MailingCity", "string", 40), Field("MailingCountry", "string", 80))
+EXTERNAL_ID = Field(
+    "Syncline_Id__c",
+    "string",
+    64,
+    external_id=True,
+    unique=True,
+    case_sensitive=True,
+    id_lookup=True,
+    custom=True,
+)
+FIELDS = {
+    kind: {f.name: f for f in (*_COMMON, *own, EXTERNAL_ID)}
+    for kind, own in (("Lead", _LEAD), ("Contact", _CONTACT))
+}
+REQUIRED = {
+    kind: [f.name for f in fields.values() if not f.nillable and not f.defaulted_on_create]
+    for kind, fields in FIELDS.items()
+}
+_LENGTHS = {  # writable text: the checks of these need no look at the field
+    kind: {f.name: f.length for f in fields.values() if f.length and f.createable}
+    for kind, fields in FIELDS.items()
+}
+_NAMES = {kind: {name.lower(): name for name in fields} for kind, fields in FIELDS.items()}
+
+
+class Mistyped(ValueError):
+    """A value of the wrong JSON type: Salesforce refuses the whole request."""
+
+
+def new_id(kind: str, number: int) -> str:
+    """15 characters, growing with `number`."""
+    digits = ""
+    for _ in range(9):
+        number, digit = divmod(number, 62)
+        digits = BASE62[digit] + digits
+    return f"{PREFIX[kind]}5g0"[:6] + digits
+
+
+@lru_cache(200_000)
+def full_id(short: str) -> str:
+    """The 18-character form."""
+    tail = ""
+    for start in (0, 5, 10):
+        chunk = short[start : start + 5]
+        tail += BASE32[sum(1 << i for i, c in enumerate(chunk) if "A" <= c <= "Z")]
+    return short + tail
+
+
+def error(code: str, message: str, *fields: str) -> Error:
+    return {"statusCode": code, "message": message, "fields": list(fields)}
+
+
+def check(kind: str, record: dict[str, Any], *, new: bool) -> tuple[dict[str, Any], Error | None]:
+    """-> the values as they are stored (None clears), and what is wrong with the first bad one.
+
+    Raises Mistyped.
+    """
+    lengths = _LENGTHS[kind]
+    values: dict[str, Any] = {}
+    for name, value in record.items():
+        most = lengths.get(name)
+        if most is not None and type(value) is str:
+            text = value.strip(" \t\r\n")
+            if len(text) > most:
+                words = f"{name}: data value too large: {text} (max length={most})"
+                return values, error("STRING_TOO_LONG", words, name)
+            values[name] = text or None
+        elif name != "attributes":
+            known, stored, wrong = _rare(kind, name, value)
+            if wrong is not None:
+                return values, wrong
+            values[known] = stored
+    email = values.get("Email")
+    if email is not None and not ADDRESS.fullmatch(email):
+        words = f"Email: invalid email address: {email}"
+        return values, error("INVALID_EMAIL_ADDRESS", words, "Email")
+    missing = [n for n in REQUIRED[kind] if values.get(n) is None and (new or n in values)]
+    if missing:
+        words = f"Required fields are missing: [{', '.join(missing)}]"
+        return values, error("REQUIRED_FIELD_MISSING", words, *missing)
+    return values, None
+
+
+def _rare(kind: str, name: str, value: Any) -> tuple[str, Any, Error | None]:
+    """Whatever is not text in a writable text field -> its real name, the value, what is wrong."""
+    known = _NAMES[kind].get(name.lower())
+    if known is None:
+        words = f"No such column '{name}' on sobject of type {kind}"
+        return name, None, error("INVALID_FIELD", words, name)
+    field = FIELDS[kind][known]
+    if not field.createable:
+        words = f"Unable to create/update fields: {known}. Please check the security settings of this field and verify that it is read/write for your profile or permission set."  # noqa: E501
+        return known, None, error("INVALID_FIELD_FOR_INSERT_UPDATE", words, known)
+    if value is None or value == "":
+        return known, None, None
+    if field.type == "int":
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            raise Mistyped(
+                f"Cannot deserialize instance of int from VALUE_STRING value {value}"
+            ) from None
+        if not -(10**8) < number < 10**8:
+            return (
+                known,
+                None,
+                error(
+                    "NUMBER_OUTSIDE_VALID_RANGE", f"{known}: value outside of valid range", known
+                ),
+            )
+        return known, number, None
+    if isinstance(value, dict | list):
+        raise Mistyped(f"Cannot deserialize instance of {field.type} from START_OBJECT value")
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if len(text) > field.length:
+        words = f"{known}: data value too large: {text} (max length={field.length})"
+        return known, None, error("STRING_TOO_LONG", words, known)
+    return known, text, None
