@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["AheadOfTime", "Jvm", "JvmFailed", "Program", "java"]
+__all__ = ["AheadOfTime", "Jvm", "JvmFailed", "Program", "java", "keep"]
 
 CLEAN = 143
 """Exit code of a JVM that was told to stop by SIGTERM and did so in good order."""
@@ -178,14 +178,16 @@ class AheadOfTime:
             self.maker.stop()
             self.adopter.join(STOP_S)
         if self.recorded and self.recorded.exists() and code == CLEAN:
-            _move(self.recorded, self._file(".conf"))
+            keep(self.recorded, self._file(".conf"))
+            self.recorded.unlink()
         self.recorded = None
         self.lock.release(force=True)
 
     def _adopt(self, maker: Jvm, fresh: Path) -> None:
         code = maker.keeper.wait()
         if code == 0 and fresh.exists():
-            _move(fresh, self._file(".aot"))
+            keep(fresh, self._file(".aot"))
+            fresh.unlink()
         if code == 0 or not self.ending:  # made, or of no use; else the next run tries again
             self._file(".conf").unlink(missing_ok=True)
 
@@ -208,8 +210,8 @@ def _digest(program: Program) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _move(file: Path, place: Path) -> None:
-    """Also to another file system; the place has all of it or nothing."""
+def keep(file: Path, place: Path) -> None:
+    """Copy it, also to another file system; the place has all of it or nothing."""
     near = place.with_name(f"{place.name}.{os.getpid()}")
-    shutil.move(file, near)
+    shutil.copyfile(file, near)
     near.replace(place)

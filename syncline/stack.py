@@ -27,7 +27,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from syncline import embedded, jars
 from syncline.errors import Failed
-from syncline.jvm import AheadOfTime, Jvm, JvmFailed, Program, java
+from syncline.jvm import AheadOfTime, Jvm, JvmFailed, Program, java, keep
 
 __all__ = ["Stack", "StackFailed", "State", "is_free", "running"]
 
@@ -193,17 +193,33 @@ class Stack:
         properties.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
         program = embedded.kafka(self.files, properties)
         if not (folder / "data" / "meta.properties").exists():
-            cluster = uuid.uuid4().hex[:22]
-            done = subprocess.run(  # noqa: S603 - our own command line
-                [java(), *embedded.formatter(program, properties, cluster)],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise StackFailed(f"formatting Kafka's folder failed: {done.stderr.strip()[-500:]}")
+            self._format(folder / "data", program, properties)
         self._run(program)
+
+    def _format(self, data: Path, program: Program, properties: Path) -> None:
+        """Prepare an empty folder. Kafka's own tool takes a second, so what it made the first time
+        is used again; only the ids must be new."""
+        cluster = uuid.uuid4().hex[:22]
+        made = data / "bootstrap.checkpoint"
+        kept = AheadOfTime(jars.cache_dir(), program).base.with_suffix(".checkpoint")
+        if kept.exists():
+            data.mkdir(exist_ok=True)
+            shutil.copyfile(kept, made)
+            (data / "meta.properties").write_text(
+                f"version=1\nnode.id={embedded.BROKER['node.id']}\ncluster.id={cluster}\n"
+                f"directory.id={uuid.uuid4().hex[:22]}\n"
+            )
+            return
+        done = subprocess.run(  # noqa: S603 - our own command line
+            [java(), *embedded.formatter(program, properties, cluster)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StackFailed(f"formatting Kafka's folder failed: {done.stderr.strip()[-500:]}")
+        keep(made, kept)
 
     def _start_registry(self) -> None:
         folder = self.data / "registry"
