@@ -116,6 +116,10 @@ class SyncState(Struct, array_like=True):
     invalid: dict[str, Owed] = field(default_factory=dict[str, Owed])
     """Refused by our own mapping or checks, by source object."""
 
+    def idle(self) -> bool:
+        """Nothing comes next, and nothing is owed."""
+        return self.next is None and self.owed is None and not self.invalid
+
 
 class Fact(Struct, array_like=True):
     """A row that is appended once: never merged, its outcome found by its id."""
@@ -134,6 +138,12 @@ class Destination(Struct, array_like=True):
     out: Row | None = None
     syncs: dict[str, SyncState] = field(default_factory=dict[str, SyncState])
     facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
+
+    def blank(self) -> bool:
+        """Nothing was ever sent there, and nothing is to be."""
+        written = self.written
+        known = self.object_id or written.values or written.times
+        return not (known or self.out or self.syncs or self.facts)
 
 
 class Person(Struct, array_like=True):

@@ -149,7 +149,7 @@ def advance(work: Work, there: Destination) -> None:
         if row.standing != Standing.waiting:
             assert there.out is not None
             work.note(row, Standing.waiting, "behind", by=there.out.row_id)
-    for name in [n for n, s in there.syncs.items() if s == SyncState()]:
+    for name in [n for n, s in there.syncs.items() if s.idle()]:
         del there.syncs[name]
 
 
@@ -197,43 +197,52 @@ def _urgency(state: SyncState) -> tuple[int, int]:
 
 def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     """Send what differs from what stands there; a row of which nothing is left has its fate."""
-    written, sent = there.written, dict[str, object]()
-    times: dict[str, int] = {}
+    row.lane = ""
+    if there.written.values or there.written.times:
+        fate = _only_what_differs(plan, there.written, row)
+        if fate is Standing.stale:
+            reason = "the destination has newer values from another object of the person"
+            work.note(row, fate, "older", reason=reason)
+            return
+        if fate is Standing.unchanged:
+            work.note(row, fate, "equal")
+            return
+    there.out = row
+    work.out.row(
+        plan, row.run, row.rank,
+        UploadRow(
+            row_id=row.row_id, event_id=row.event_id, person=work.key, record_no=row.record_no,
+            object_id=there.object_id, occurred_ms=newest_ms(row.fields),
+            fields=json(row.fields.values),
+        ),
+    )  # fmt: skip
+    work.note(row, Standing.out)
+
+
+def _only_what_differs(plan: Plan, written: Values, row: Row) -> Standing:
+    """Leave out of a row what is older than, or equal to, what stands there -> stale, unchanged, or
+    out, if something is left to send. What is equal and newer makes what stands there newer."""
+    sent, times = dict[str, object](), dict[str, int]()
     older, equal = False, dict[str, int]()
     for name, value in row.fields.values.items():
         at_ms = row.fields.time(name)
         known = name in written.values
         if (known or name in written.times) and at_ms < written.time(name):
             older = True
-            continue
-        if known and written.values[name] == value:
+        elif known and written.values[name] == value:
             equal[name] = at_ms
-            continue
-        sent[name], times[name] = value, at_ms
+        else:
+            sent[name], times[name] = value, at_ms
     for name, at_ms in equal.items():
         if at_ms != written.time(name):
             written.times[name] = at_ms
-    row.lane = ""
     if not sent:
-        if older and not equal:
-            reason = "the destination has newer values from another object of the person"
-            work.note(row, Standing.stale, "older", reason=reason)
-        else:
-            work.note(row, Standing.unchanged, "equal")
-        return
+        return Standing.stale if older and not equal else Standing.unchanged
     for name, at_ms in equal.items():
         if name in plan.always:
             sent[name], times[name] = row.fields.values[name], at_ms
     row.fields = timed(sent, times)
-    there.out = row
-    work.out.row(
-        plan, row.run, row.rank,
-        UploadRow(
-            row_id=row.row_id, event_id=row.event_id, person=work.key, record_no=row.record_no,
-            object_id=there.object_id, occurred_ms=newest_ms(row.fields), fields=json(sent),
-        ),
-    )  # fmt: skip
-    work.note(row, Standing.out)
+    return Standing.out
 
 
 def _try_again(policy: Policy, owed: Owed, both: Values, there: Destination) -> bool:

@@ -141,7 +141,7 @@ def _decide_for(work: Work, plan: Plan, source: Source, row: Row, event: Platfor
     shaped = _shape(work, plan, source, event)
     fields = _with_times(plan, row.source, source.known, shaped.fields or {})
     _take(work, plan, there, row, shaped, fields, valid=True)
-    if there == Destination():
+    if there.blank():
         del work.person.destinations[plan.target]
 
 

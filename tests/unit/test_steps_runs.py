@@ -180,7 +180,6 @@ def test_an_act_that_is_not_possible_is_refused_in_the_journal_not_a_bug() -> No
     desk.act(ActKind.run_pause)
     entries = [s.message for s in desk.sends if isinstance(s.message, JournalEntry)]
     assert [e.why for e in entries] == ["refused: the run is completed"]
-    assert "no such run" in entries[0].why or desk.state == "completed"
     desk.act(ActKind.run_cancel, run="leads-nope")
     [entry] = [s.message for s in desk.sends if isinstance(s.message, JournalEntry)]
     assert entry.why == "refused: there is no such run"
