@@ -14,7 +14,7 @@ from webhook_gateway.config import Bounds
 from webhook_gateway.edge import Answer, Edge, answer
 from webhook_gateway.publisher import Publisher, Unconfirmed
 from webhook_gateway.routes import Route, Routes
-from webhook_gateway.senders.base import Refused, Request
+from webhook_gateway.senders.base import Refused, Request, SenderSpec
 
 __all__ = ["Hooks"]
 
@@ -51,7 +51,7 @@ class Hooks:
         target, method = request.raw_path, request.method
         path = target.partition("?")[0]
         if path.startswith(PATH) and method == "POST":
-            return await self._hook(request, path[len(PATH) :], target)
+            return await self._hook(request, target, path)
         if method not in ("GET", "HEAD"):
             status, body = (405, b"") if path.startswith(PATH) else (404, b"")
         elif path.startswith(PATH):
@@ -65,26 +65,21 @@ class Hooks:
             status, body = 404, b""
         return self._answer(request, status, body)
 
-    async def _hook(self, request: BaseRequest, name: str, target: str) -> Answer:
+    async def _hook(self, request: BaseRequest, target: str, path: str) -> Answer:
         if self.routes is None or self.publisher is None:
             return self._later(request)
+        name, _, rest = path[len(PATH) :].partition("/")
         route = self.routes.table.get(name)
-        if route is None:
+        if route is None or (rest and not route.sender.spec.secret_in_path):
             return self._answer(request, 401)  # as a wrong signature: who is here is not told
-        stats = route.stats
-        held = [0]
-        stats.in_hand += 1
         try:
-            return await self._take(request, route, self.publisher, target, held)
+            with _InHand(self, route) as in_hand:
+                return await self._take(request, route, self.publisher, target, rest, in_hand)
         except Refused as refused:
-            stats.refuse(refused.status, refused.reason)
+            route.stats.refuse(refused.status, refused.reason)
             if refused.status == 503:
                 return self._later(request)
             return self._answer(request, refused.status)
-        finally:
-            stats.in_hand -= 1
-            stats.bytes_in_hand -= held[0]
-            self.bytes_in_hand -= held[0]
 
     async def _take(
         self,
@@ -92,20 +87,20 @@ class Hooks:
         route: Route,
         publisher: Publisher,
         target: str,
-        held: list[int],
+        rest: str,
+        in_hand: "_InHand",
     ) -> Answer:
-        """Raises Refused. `held`: body bytes that count against the bounds, for the caller."""
+        """Raises Refused."""
         began_s = time.monotonic()
         spec = route.sender.spec
         if reason := publisher.refuses:
             raise Refused(503, reason)
-        if route.stats.in_hand > self.bounds.requests_max:
-            raise Refused(503, "too many requests in hand")
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Refused(415, "content encoding")
-        body = await self._body(request, route, held)
+        body = await _body(request, spec, in_hand)
         received_ms = time.time_ns() // 1_000_000
-        asked = Request(target, self.public_url + target, request.headers, body, received_ms)
+        url = self.public_url + target
+        asked = Request(target, url, rest, request.headers, body, received_ms)
         try:
             route.sender.verify(asked)
         except Refused as refused:
@@ -120,46 +115,6 @@ class Hooks:
             raise Refused(503, str(error)) from None
         route.stats.confirmed(len(body), events, parked, time.monotonic() - read_s)
         return self._answer(request, 200, spec.answer, spec.answer_type)
-
-    async def _body(self, request: BaseRequest, route: Route, held: list[int]) -> bytes:
-        """The whole body, bounded before it is read: in size, in time, and in sum."""
-        spec = route.sender.spec
-        length = request.content_length
-        self._hold(route, held, length or 0)
-        content = request.content
-        try:
-            if content.is_eof():
-                body = content.read_nowait()
-                if length is None:
-                    self._hold(route, held, len(body))
-                return body
-            if request.transport and request.headers.get("Expect", "").lower() == "100-continue":
-                request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            body = bytearray()
-            async with asyncio.timeout(min(spec.answer_within_s, READ_S_MAX)):
-                while chunk := await content.readany():
-                    body += chunk
-                    if length is None:
-                        self._hold(route, held, len(chunk))
-            return bytes(body)
-        except TimeoutError:
-            raise Refused(408, "body slow") from None
-        except (ClientError, ConnectionError, RequestPayloadError):
-            raise Refused(400, "body broken off") from None
-
-    def _hold(self, route: Route, held: list[int], count: int) -> None:
-        """Count `count` more bytes. Raises Refused where that is over a bound."""
-        if held[0] + count > route.sender.spec.body_bytes_max:
-            raise Refused(413, "body too large")
-        bound = self.bounds.bytes_max
-        if (
-            self.bytes_in_hand + count > bound
-            or route.stats.bytes_in_hand + count > bound // 2  # one never has it all
-        ):
-            raise Refused(503, "too many bytes in hand")
-        held[0] += count
-        route.stats.bytes_in_hand += count
-        self.bytes_in_hand += count
 
     def _quarantine(self, route: Route, publisher: Publisher, asked: Request, reason: str) -> None:
         """A bucket of bytes per connection: a flood of forgeries fills no disk."""
@@ -197,6 +152,68 @@ class Hooks:
         )
 
 
+class _InHand:
+    """One request's share of the bounds; given back however it ends."""
+
+    __slots__ = ("bytes", "hooks", "stats")
+
+    def __init__(self, hooks: Hooks, route: Route) -> None:
+        self.hooks, self.stats, self.bytes = hooks, route.stats, 0
+
+    def __enter__(self) -> "_InHand":
+        """Raises Refused."""
+        if self.stats.in_hand >= self.hooks.bounds.requests_max:
+            raise Refused(503, "too many requests in hand")
+        self.stats.in_hand += 1
+        return self
+
+    def add(self, count: int) -> None:
+        """So many more bytes. Raises Refused where that is too much; one never has it all."""
+        bound = self.hooks.bounds.bytes_max
+        if (
+            self.hooks.bytes_in_hand + count > bound
+            or self.stats.bytes_in_hand + count > bound // 2
+        ):
+            raise Refused(503, "too many bytes in hand")
+        self.bytes += count
+        self.stats.bytes_in_hand += count
+        self.hooks.bytes_in_hand += count
+
+    def __exit__(self, *_: object) -> None:
+        self.stats.in_hand -= 1
+        self.stats.bytes_in_hand -= self.bytes
+        self.hooks.bytes_in_hand -= self.bytes
+
+
+async def _body(request: BaseRequest, spec: SenderSpec, in_hand: _InHand) -> bytes:
+    """The whole body, bounded before it is read: in size, in time, and in sum. Raises Refused."""
+    length, content = request.content_length, request.content
+    if (length or 0) > spec.body_bytes_max:
+        raise Refused(413, "body too large")
+    in_hand.add(length or 0)
+    try:
+        if content.is_eof():
+            body = content.read_nowait()
+            if length is None:
+                in_hand.add(len(body))
+            return body
+        if request.transport and request.headers.get("Expect", "").lower() == "100-continue":
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        pieces: list[bytes] = []
+        async with asyncio.timeout(min(spec.answer_within_s, READ_S_MAX)):
+            while piece := await content.readany():
+                pieces.append(piece)
+                if length is None:
+                    in_hand.add(len(piece))
+                    if in_hand.bytes > spec.body_bytes_max:
+                        raise Refused(413, "body too large")
+        return b"".join(pieces)
+    except TimeoutError:
+        raise Refused(408, "body slow") from None
+    except (ClientError, ConnectionError, RequestPayloadError):
+        raise Refused(400, "body broken off") from None
+
+
 def _publish(
     route: Route, publisher: Publisher, asked: Request, wait_s: float
 ) -> tuple[asyncio.Future[None], int, int]:
@@ -205,7 +222,7 @@ def _publish(
     A function of its own, so that nothing but the body is held while Kafka is waited for.
     """
     trace = _trace(asked.headers.get("traceparent"))
-    parts = route.sender.parse(asked.body, asked.received_ms)
+    parts = route.sender.parse(asked)
     records, parked = intake.records(
         route.sender.spec,
         route.connection.connection,

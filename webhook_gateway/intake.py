@@ -103,6 +103,8 @@ def raw_records(
     share `request`.
     """
     path = request.target if spec.query_is_signed else request.target.partition("?")[0]
+    if spec.secret_in_path:
+        path = path.removesuffix(request.rest)
     headers: Headers = [
         ("platform", spec.platform),
         ("method", request.method),

@@ -139,11 +139,14 @@ async def _start(hooks: Hooks, config: GatewayConfig) -> None:
         log.info("gateway serves", connections=sorted(routes.table))
 
     def follow() -> None:
+        said = ""
         while True:
             try:
                 changed = definitions.refresh(REFRESH_S)
             except KafkaException as error:
-                log.warning("definitions cannot be followed", error=_name(error))
+                if (text := _name(error)) != said:
+                    said = text
+                    log.warning("definitions cannot be followed", why=text)
                 threading.Event().wait(RETRY_S)
                 continue
             if changed:

@@ -60,12 +60,14 @@ class _Collector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._counters()
         refused = CounterMetricFamily(
-            "gateway_refused_requests",
+            "syncline_gateway_refused_requests",
             "Requests not taken.",
             labels=["connection", "status", "reason"],
         )
         confirm = HistogramMetricFamily(
-            "gateway_confirm_seconds", "From the whole body to Kafka's word.", labels=["connection"]
+            "syncline_gateway_confirm_seconds",
+            "From the whole body to Kafka's word.",
+            labels=["connection"],
         )
         for name, s in self.stats.items():
             for (status, reason), count in s.refused.items():
@@ -78,7 +80,7 @@ class _Collector(Collector):
         yield refused
         yield confirm
         for name, value in self.gauges.items():
-            yield GaugeMetricFamily(f"gateway_{name}", name.replace("_", " "), value=value)
+            yield GaugeMetricFamily(f"syncline_gateway_{name}", name.replace("_", " "), value=value)
 
     def _counters(self) -> Iterator[Metric]:
         counted: tuple[tuple[str, str, Callable[[Stats], float]], ...] = (
@@ -88,11 +90,13 @@ class _Collector(Collector):
             ("body_bytes", "Bytes of accepted bodies.", lambda s: s.body_bytes),
         )
         for name, about, value in counted:
-            family = CounterMetricFamily(f"gateway_{name}", about, labels=["connection"])
+            family = CounterMetricFamily(f"syncline_gateway_{name}", about, labels=["connection"])
             for connection, s in self.stats.items():
                 family.add_metric([connection], value(s))
             yield family
-        in_hand = GaugeMetricFamily("gateway_in_hand", "POSTs in hand.", labels=["connection"])
+        in_hand = GaugeMetricFamily(
+            "syncline_gateway_in_hand", "POSTs in hand.", labels=["connection"]
+        )
         for connection, s in self.stats.items():
             in_hand.add_metric([connection], s.in_hand)
         yield in_hand

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from syncline import cluster
+from syncline import cluster, telemetry
 from syncline.settings import Settings
 from webhook_gateway.config import GatewayConfig
 from webhook_gateway.run import run
@@ -37,8 +37,10 @@ def gateway(
     Several may share a port. SIGTERM ends it within 10 s, with what is under way answered.
     """
     settings = cluster.located(Settings())
+    telemetry.configure(settings)
     config = GatewayConfig(
-        kafka=settings.kafka_config(),
+        # An outage is said once, in our words, and not with every attempt to connect.
+        kafka={"log_level": 2, **settings.kafka_config()},
         registry_url=settings.registry_url,
         public_url=public_url,
         host=host,

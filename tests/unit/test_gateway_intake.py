@@ -1,5 +1,6 @@
 """One genuine request to its records: nothing is dropped, no neighbour drags another down."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -26,12 +27,12 @@ TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 def request(body: bytes) -> Request:
     target = "/hooks/hub?x=1"
     headers = {"x-hubspot-signature": "abc", "authorization": "Bearer hush", "cookie": "hush"}
-    return Request(target, f"https://example.com{target}", headers, body, NOW_MS)
+    return Request(target, f"https://example.com{target}", "", headers, body, NOW_MS)
 
 
 def records(*events: Any, body: bytes | None = None) -> tuple[list[Record], int]:
     asked = request(json.dumps(events).encode() if body is None else body)
-    parts = sender.parse(asked.body, NOW_MS)
+    parts = sender.parse(asked)
     accounts = {"": encoder, "33": encoder, "44": EventEncoder(codec, "hub-b", "hubspot")}
     return intake.records(sender.spec, "hub", accounts.get, codec, asked, parts, TRACE)
 
@@ -129,6 +130,15 @@ def test_one_event_over_kafkas_message_size_is_parked_and_its_neighbours_go_on()
     message = codec.decode_as(ParkedRecord, out[3].value)
     assert message.words.startswith("larger than")
     assert (message.source, message.position) == (b"", 1)  # whole on the intake topic
+
+
+def test_a_secret_in_the_address_is_not_kept() -> None:
+    target = "/hooks/hub/s3cret-path?token=s3cret-query"
+    asked = Request(target, f"https://example.com{target}", "s3cret-path", {}, b"[]", NOW_MS)
+    spec = dataclasses.replace(sender.spec, secret_in_path=True, query_is_signed=False)
+    (record,) = intake.raw_records("intake.hubspot", spec, "hub", asked, "accepted", TRACE)
+    assert dict(record.headers)["path"] == b"/hooks/hub/"
+    assert "s3cret" not in str(record.headers)
 
 
 def test_a_refused_request_is_kept_apart_with_what_a_second_check_needs() -> None:

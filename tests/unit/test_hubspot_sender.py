@@ -29,7 +29,11 @@ def request(
     body: bytes, headers: dict[str, str], *, url: str = URL, now_ms: int = NOW_MS, method="POST"
 ) -> Request:
     target = url.removeprefix("https://www.example.com")
-    return Request(target, url, headers, body, now_ms, method)
+    return Request(target, url, "", headers, body, now_ms, method)
+
+
+def parse(body: bytes, **options: Any) -> list[Any]:
+    return sender(**options).parse(request(body, {}))
 
 
 def v1(body: bytes, secret: str = SECRET) -> dict[str, str]:
@@ -73,7 +77,7 @@ def event(**fields: Any) -> dict[str, Any]:
 
 
 def parsed(*events: Any, **options: Any) -> list[Any]:
-    return sender(**options).parse(json.dumps(list(events)).encode(), NOW_MS)
+    return parse(json.dumps(list(events)).encode(), **options)
 
 
 def one(**fields: Any) -> Event:
@@ -233,7 +237,7 @@ def test_no_headers_make_the_check_raise_anything_else(
     headers: dict[str, str], body: bytes, target: str
 ) -> None:
     with pytest.raises(Refused):
-        sender().verify(Request(target, URL + target, headers, body, NOW_MS))
+        sender().verify(Request(target, URL + target, "", headers, body, NOW_MS))
 
 
 # --- events ------------------------------------------------------------------------------------
@@ -402,7 +406,7 @@ def test_a_repeat_has_the_same_content_and_other_content_does_not() -> None:
 
 def test_a_part_that_makes_no_sense_spares_the_others() -> None:
     body = b'[{"subscriptionType":"contact.creation"}, 7,{"objectId":1} , "x", {"eventType":3}]'
-    first, *wrong = sender().parse(body, NOW_MS)
+    first, *wrong = parse(body)
     assert isinstance(first, Event)
     assert [(w.position, w.payload) for w in wrong] == [
         (1, b"7"),
@@ -417,32 +421,30 @@ def test_text_that_is_no_text_spares_the_others() -> None:
     good = b'{"subscriptionType":"contact.creation","objectId":1}'
     deep = b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"
     for bad in (b'{"a":"\\ud83d"}', b'{"a":"\xff"}', b'{"a":"\\q,]"}', b'{"a":1e999}', deep):
-        first, wrong, last = sender().parse(b"[" + b",".join((good, bad, good)) + b"]", NOW_MS)
+        first, wrong, last = parse(b"[" + b",".join((good, bad, good)) + b"]")
         assert isinstance(first, Event)
         assert isinstance(last, Event)
         assert (wrong.position, wrong.payload) == (1, bad)
-    (twice,) = sender().parse(good.replace(b"}", b',"objectId":2}'), NOW_MS)
+    (twice,) = parse(good.replace(b"}", b',"objectId":2}'))
     assert twice.object_id == "2"
 
 
 def test_the_payload_stays_as_it_came() -> None:
     raw = b'{ "subscriptionType" :"contact.creation","n":1.50,"\\u00e9":"\\/", "objectId" : 1 }'
-    (part,) = sender().parse(b"[ " + raw + b" ]", NOW_MS)
+    (part,) = parse(b"[ " + raw + b" ]")
     assert part.payload == raw
-    (part,) = sender().parse(raw, NOW_MS)  # one event without its array
+    (part,) = parse(raw)  # one event without its array
     assert part.payload == raw
 
 
 @pytest.mark.parametrize("body", [b"", b"nope", b"[1,", b"\xff", b'"text"', b"[" * 100_000])
 def test_a_body_that_is_no_list_is_kept_whole(body: bytes) -> None:
-    assert sender().parse(body, NOW_MS) == [
-        Unparseable(-1, body, "not a JSON array of at most 1000 events")
-    ]
+    assert parse(body) == [Unparseable(-1, body, "not a JSON array of at most 1000 events")]
 
 
 def test_the_number_of_events_is_bounded() -> None:
-    assert len(sender().parse(b"[" + b"1," * (EVENTS_MAX - 1) + b"1]", NOW_MS)) == EVENTS_MAX
-    assert len(sender().parse(b"[" + b"1," * EVENTS_MAX + b"1]", NOW_MS)) == 1
+    assert len(parse(b"[" + b"1," * (EVENTS_MAX - 1) + b"1]")) == EVENTS_MAX
+    assert len(parse(b"[" + b"1," * EVENTS_MAX + b"1]")) == 1
 
 
 def test_events_of_another_portal_keep_its_id_unless_told_otherwise() -> None:
@@ -478,7 +480,7 @@ subscriptions = st.sampled_from(
     )
 )
 def test_a_valid_body_splits_into_as_many_parts_as_it_has(events: list[dict[str, Any]]) -> None:
-    parts = sender().parse(json.dumps(events).encode(), NOW_MS)
+    parts = parse(json.dumps(events).encode())
     assert len(parts) == len(events)
     for part, source in zip(parts, events, strict=True):
         assert json.loads(part.payload) == source
@@ -488,7 +490,7 @@ def test_a_valid_body_splits_into_as_many_parts_as_it_has(events: list[dict[str,
 
 @given(st.one_of(st.binary(max_size=300), json_values.map(lambda v: json.dumps(v).encode())))
 def test_no_body_makes_parsing_raise(body: bytes) -> None:
-    parts = sender().parse(body, NOW_MS)
+    parts = parse(body)
     assert all(isinstance(part, Event | Unparseable) for part in parts)
 
 

@@ -64,6 +64,8 @@ class SenderSpec:
     query_is_signed: bool = False
     """True: the query is part of the proof and kept with the path. Else it may hold a secret and is
     dropped."""
+    secret_in_path: bool = False
+    """True: the address has a secret after the connection's name; it is never kept."""
     answer: bytes = b""
     """Body of the good answer."""
     answer_type: str = ""
@@ -76,6 +78,8 @@ class Request(NamedTuple):
     """Path and query as they stood in the request line."""
     url: str
     """The public address that was called: how the sender knows us, and `target`."""
+    rest: str
+    """What follows the connection's name in the path, where `secret_in_path` allows it."""
     headers: Mapping[str, str]
     """Names in any case."""
     body: bytes
@@ -129,8 +133,8 @@ class Sender(Protocol):
         """Returns where the request is genuine; else raises Refused. Constant time over secrets."""
         ...
 
-    def parse(self, body: bytes, received_ms: int) -> list[Part]:
-        """Every part of a genuine body, in its order. Never raises."""
+    def parse(self, request: Request) -> list[Part]:
+        """Every part of a genuine request's body, in its order. Never raises."""
         ...
 
 

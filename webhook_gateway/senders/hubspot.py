@@ -126,7 +126,8 @@ class Sender:
         if not matches(given, expected):
             raise Refused(401, "signature wrong")
 
-    def parse(self, body: bytes, received_ms: int) -> list[Part]:
+    def parse(self, request: Request) -> list[Part]:
+        body, received_ms = request.body, request.received_ms
         alone = body.lstrip()[:1] == b"{"  # one event without its array
         elements = [body.strip()] if alone else _elements.split(body)
         if elements is None:
