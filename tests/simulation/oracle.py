@@ -393,7 +393,8 @@ def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterat
         if name in held and held[name] not in allowed:
             if not str(held[name]).startswith("fixed-"):
                 yield f"P2 {kind} {person[:8]} {name}: holds {held[name]!r}, asked {allowed}"
-        elif name not in held and kept:
+        elif name not in held and kept and not (name == "PHONE" and "bad" in [r[2] for r in rows]):
+            # "bad" is refused, and by the policy *pass* everything older than it stays at home
             yield f"P1 {kind} {person[:8]} {name}: holds nothing, asked {allowed}"
     done = world.platforms["mailchimp"].facts
     for row_id in facts.keys() | done.keys():
