@@ -205,7 +205,7 @@ class Decision:
             raise TooLarge(f"output of {size} bytes to {topic}")
         if topic not in self._ledger.outputs_known:
             leave("output to a topic that was not named in app.emits", topic=topic)
-        self.outputs.append((topic, value, key, partition, headers))
+        self.outputs.append((topic, value, key, partition, list(headers)))  # a tuple is refused
 
     def __enter__(self) -> Self:
         chunk = self.chunk
