@@ -28,7 +28,8 @@ def cache(java_files: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def made(cache: Path) -> set[str]:
     """Kinds of files beside the jars."""
-    return {path.suffix for path in cache.iterdir() if not path.is_symlink()} - {".lock", ".checkpoint"}
+    made_here = {path.suffix for path in cache.iterdir() if not path.is_symlink()}
+    return made_here - {".lock", ".checkpoint"}
 
 
 def flags(own: Stack) -> str:
