@@ -32,6 +32,8 @@ INDEX = "!index"
 """Key of the index row; those of lanes begin with `!lane|`. A person's key is hex: no clash."""
 DRAIN_MAX = 500
 """Waiting persons looked at per tick or opening, in each partition."""
+LOOKS_MAX = 20
+"""Persons of a lane looked at in vain before it is left until the next tick."""
 
 
 class People:
@@ -107,19 +109,21 @@ class People:
         self.work.out.keep()
 
     def _drain(self) -> None:
-        """Let waiting persons go, live ones first, at most `DRAIN_MAX` in one go."""
+        """Let waiting persons go, live ones first, at most `DRAIN_MAX` in one go.
+
+        A lane whose persons have been given back until later is left after a few looks; who was
+        looked at goes to its end, so that each has its turn.
+        """
         index, left = self.work.index, DRAIN_MAX
         for lane in sorted(index.lanes, key=lambda name: (not name.endswith("|"), name)):
-            if left <= 0:
-                return
+            at_most, in_vain = min(left, index.lanes[lane].waiting), 0
             if self._closed(lane):
                 continue
-            at_most = min(left, index.lanes[lane].waiting)
-            for key in self.work.lanes.take(lane, at_most):
-                self._open(key)
-                self._go_on(lane)
+            while at_most and in_vain < LOOKS_MAX:
+                at_most, left = at_most - 1, left - 1
+                self._open(self.work.lanes.take(lane))
+                in_vain = 0 if self._go_on(lane) else in_vain + 1
                 self._save()
-            left -= at_most
 
     def _closed(self, lane: str) -> bool:
         """Whether nothing of this lane may go now."""
@@ -129,21 +133,23 @@ class People:
         if mark is not None and mark.state == "cancelled":
             return False  # what waits here gets its fate
         account = index.accounts.get(gate)
-        return (
-            sync in index.paused
-            or (mark is not None and mark.state == "paused")
-            or (account is not None and (not account.open or index.now_ms < account.until_ms))
-        )
+        paused = sync in index.paused or (mark is not None and mark.state == "paused")
+        return paused or (account is not None and not account.open)
 
-    def _go_on(self, lane: str) -> None:
+    def _go_on(self, lane: str) -> bool:
+        """Let the person's rows of this lane go on -> False: they wait in it again."""
+        rows = [
+            row
+            for there in self.work.person.destinations.values()
+            for row in (
+                *(s.next for s in there.syncs.values()),
+                *(f.row for f in there.facts.values()),
+            )
+            if row is not None and row.lane == lane
+        ]
+        for row in rows:
+            row.lane = ""
         for there in self.work.person.destinations.values():
-            mine = [s.next for s in there.syncs.values() if s.next and s.next.lane == lane]
-            for row in mine:
-                row.lane = ""
-            if mine:
-                advance(self.work, there)
-            waiting = [f.row for f in there.facts.values() if f.row.lane == lane]
-            for row in waiting:
-                row.lane = ""
-            if waiting:
-                facts.advance(self.work, there)
+            advance(self.work, there)
+            facts.advance(self.work, there)
+        return not any(row.lane for row in rows)

@@ -93,7 +93,7 @@ class Row(Struct, array_like=True):
     first_ms: int = 0
     """When it was refused first; 0: never."""
     not_before_ms: int = 0
-    """The worker gave it back until then, or until the account opens."""
+    """The worker gave it back until then."""
 
 
 class Owed(Struct, array_like=True):
@@ -172,7 +172,7 @@ class Account(Struct, array_like=True):
 
     open: bool = True
     until_ms: int = 0
-    """Nothing that waits is sent before."""
+    """When it is expected to open; 0: when somebody acts."""
     reason: str = ""
 
 

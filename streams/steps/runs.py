@@ -223,7 +223,7 @@ class Runs:
         if entry.request_id in run.requests:
             return
         run.batches += 1
-        run.batch_sum += max(entry.records, len(entry.rows))
+        run.batch_sum += len(entry.rows) or entry.records
         run.requests[entry.request_id] = run.batches
         while len(run.requests) > REQUESTS_KEPT:
             del run.requests[next(iter(run.requests))]

@@ -173,11 +173,9 @@ def blocked(work: Work, plan: Plan | None, row: Row) -> str:
     if mark is not None and mark.state == "paused":
         return "run_paused"
     account = index.accounts.get(plan.gate)
-    if account is None:
-        return ""
-    if not account.open:
+    if account is not None and not account.open:
         return "account_closed"
-    return "returned" if index.now_ms < min(row.not_before_ms, account.until_ms) else ""
+    return "returned" if index.now_ms < row.not_before_ms else ""
 
 
 def wait(work: Work, plan: Plan | None, row: Row, code: str) -> None:

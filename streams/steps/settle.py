@@ -12,12 +12,14 @@ from schemas.outcomes import OutcomeKind, RecordOutcome
 from schemas.parked import Stage
 from schemas.topics import ANSWERED
 from streams.steps import facts
-from streams.steps.rows import Account, Destination, Row, SyncState
+from streams.steps.rows import Destination, Row, SyncState
 from streams.steps.sending import advance, merge, owe
 from streams.steps.values import fold, forget
 from streams.steps.work import Work
 
 __all__ = ["settle"]
+
+PAUSE_MS = 5_000
 
 
 def settle(work: Work, outcome: RecordOutcome) -> None:
@@ -83,13 +85,13 @@ def _settle_fact(work: Work, there: Destination, row: Row, outcome: RecordOutcom
 
 
 def _given_back(work: Work, row: Row, outcome: RecordOutcome) -> None:
-    """Not tried; waits until the time the worker named, at least until the next tick."""
-    until_ms = outcome.until_ms or outcome.at_ms + 1
-    plan = work.plan(row.sync, row.run)
-    row.not_before_ms = until_ms
-    if plan is not None:
-        account = work.index.accounts.setdefault(plan.gate, Account())
-        account.until_ms = max(account.until_ms, until_ms)
+    """Not tried: waits until the time that the worker named.
+
+    Where it named none, the account is closed, and it has said so, or is about to: the pause is for
+    the case that somebody here believes otherwise. A recalled row makes room for a newer one.
+    """
+    recalled = "recalled" in (outcome.code, outcome.words)
+    row.not_before_ms = 0 if recalled else outcome.until_ms or outcome.at_ms + PAUSE_MS
     _noted(work, row, Standing.waiting, outcome)
 
 

@@ -46,21 +46,17 @@ class Lanes:
         bucket.append(person)
         queue.waiting += 1
 
-    def take(self, lane: str, at_most: int) -> list[str]:
-        """The first persons of a lane, taken out of it; an empty lane is forgotten."""
+    def take(self, lane: str) -> str:
+        """The first person of a lane, taken out of it; an empty lane is forgotten."""
         queue = self._index.lanes[lane]
-        taken: list[str] = []
-        while len(taken) < at_most and queue.waiting:
+        bucket = self._bucket(lane, queue.head)
+        while not bucket and queue.head < queue.tail:
+            queue.head += 1
             bucket = self._bucket(lane, queue.head)
-            part = bucket[: at_most - len(taken)]
-            del bucket[: len(part)]
-            taken += part
-            queue.waiting -= len(part)
-            if not bucket and queue.head < queue.tail:
-                queue.head += 1
+        queue.waiting -= 1
         if not queue.waiting:
             del self._index.lanes[lane]
-        return taken
+        return bucket.pop(0)
 
     def save(self) -> None:
         for key, bucket in self._buckets.items():

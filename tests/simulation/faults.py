@@ -114,12 +114,14 @@ KEPT: dict[str, dict[str, Any]] = {}
 
 
 def _a_waiting_person_is_lost() -> AbstractContextManager[Any]:
-    true = work.Lanes.take
+    true = work.Lanes.join
 
-    def patched(self: Any, lane: str, at_most: int) -> list[str]:
-        return true(self, lane, at_most)[: max(1, at_most - 1)]
+    def patched(self: Any, lane: str, person: str) -> None:
+        queue = self._index.lanes.get(lane)
+        if queue is None or queue.waiting != 1:
+            true(self, lane, person)
 
-    return patch.object(work.Lanes, "take", patched)
+    return patch.object(work.Lanes, "join", patched)
 
 
 def _a_run_ends_early() -> AbstractContextManager[Any]:
@@ -157,7 +159,7 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "a repeat passes as a new event": _repeats_pass,
     "an event overtakes those that wait for the address": _nobody_waits_for_the_address,
     "a release sends what was refused, as it was": _release_sends_what_was_refused,
-    "one person falls out of a lane when it is drained": _a_waiting_person_is_lost,
+    "the second person to wait in a lane is forgotten": _a_waiting_person_is_lost,
     "a run ends before its records have": _a_run_ends_early,
     "cancelling a run drops the live change it carried": _cancelling_drops_live_changes,
 }

@@ -210,8 +210,11 @@ class World:
             case ActKind.sync_pause | ActKind.sync_resume:
                 sync = self.draw.choice(self.names)
                 self._act(sync, kind, sync=sync)
+            case ActKind.account_open:
+                account, _ = ACCOUNTS[self.draw.choice(list(ACCOUNTS))]
+                self._act(account, kind, account=account)
             case _:
-                pass
+                pass  # there is no run yet
 
     def _release(self, records: list[ParkedRecord]) -> None:
         for record in records:
@@ -224,10 +227,11 @@ class World:
 
     def _act(
         self, key: str, kind: ActKind, *, run: str = "", sync: str = "",
-        targets: list[Target] | None = None, values: bytes = b"{}",
+        account: str = "", targets: list[Target] | None = None, values: bytes = b"{}",
     ) -> None:  # fmt: skip
         act = Act(
-            act_id=f"act-{len(self.acts)}", kind=kind, run=run, sync=sync, targets=targets or [],
+            act_id=f"act-{len(self.acts)}", kind=kind, run=run, sync=sync, account=account,
+            targets=targets or [],
             who="ops", when_ms=self.now_ms, why="because", values=values,
         )  # fmt: skip
         self.acts.append((key, act))

@@ -9,7 +9,7 @@ from schemas.commands import Priority, Recall
 from schemas.control import ActKind, Tick
 from schemas.events import EventKind, Origin, ResolvedRecord
 from schemas.identity import LinkClaim
-from schemas.outcomes import OutcomeKind
+from schemas.outcomes import OutcomeKind, RecordOutcome
 from streams.steps.catalog import Catalog
 from streams.steps.outputs import BATCH_ROWS_MAX
 from streams.steps.people import DRAIN_MAX, People
@@ -409,3 +409,37 @@ def test_a_person_takes_few_bytes() -> None:
             object_type=batch.object_type, sync=batch.sync, object_id="00Q1000000000001",
         )  # fmt: skip
     assert len(desk.rows[desk.who]) <= 400
+
+
+def test_an_account_that_we_take_for_open_is_not_hammered() -> None:
+    """Somebody opened it here by hand; the worker, whose account is closed, gives rows back."""
+    desk = Desk().event(ANN, 100)
+    for at_ms in (10_000, 15_000, 20_000):
+        desk.outcome(OutcomeKind.returned, desk.row, words="account halted: unpaid", at_ms=at_ms)
+        assert desk.out == []
+        assert desk.take(Tick(now_ms=at_ms + 4_999)).out == []
+        assert len(desk.take(Tick(now_ms=at_ms + 5_000)).out) == 1
+
+
+def test_who_waits_until_later_does_not_hold_up_who_waits_behind() -> None:
+    """60 persons given back until midnight, one until soon, all in one lane."""
+    desk = Desk()
+    people = People(desk.rows, desk.catalog, 0)
+    for n in range(61):
+        told = event(ANN, 100, number=n)
+        people.take(f"p{n}", ResolvedRecord(person=f"p{n}", event=told))
+    desk.sends = people.close()
+    until_ms = {row.person: 86_400_000 for row in desk.out} | {"p60": 12_000}
+    for row in desk.out:
+        desk.take(
+            RecordOutcome(
+                row_id=row.row_id, person=row.person, connection="sales", object_type="Lead",
+                sync="leads", kind=OutcomeKind.returned, until_ms=until_ms[row.person],
+                at_ms=10_000,
+            ),
+            key=row.person,
+        )  # fmt: skip
+    went = [row.person for n in range(4) for row in desk.take(Tick(now_ms=12_000 + n)).out]
+    assert went == ["p60"]
+    [lane] = desk.index.lanes.values()
+    assert lane.waiting == 60
