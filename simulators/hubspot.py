@@ -24,6 +24,7 @@ Our reading where the pages are silent
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -424,9 +425,10 @@ class HubSpot(Platform):
             return target, Problem(fault.code, fault.message, fault.rows.field)
         if email := given.properties.get("email"):
             key = str(email).lower()
-            owners = self.store.indexes["email"].find(key)
-            if key in addresses or (owners and target not in owners):
-                existing = owners[0].id if owners else "?"
+            owner = self.store.indexes["email"].first(key)
+            free = owner is None or owner is target
+            if key in addresses or not (free or self._shares(target, key)):
+                existing = owner.id if owner else "?"
                 words = f"Contact already exists. Existing ID: {existing}"
                 return target, Problem("CONFLICT", words, "email", "CONFLICT", 409)
             addresses.add(key)
@@ -515,13 +517,16 @@ class HubSpot(Platform):
 
     # -- small things
 
+    def _shares(self, target: Obj | None, email: str) -> bool:
+        """Has this address already, as another contact has, from before."""
+        return target is not None and str(target.values.get("email", "")).lower() == email
+
     def _find(self, value: str, by: str | None) -> Obj | None:
         if by in (None, "hs_object_id"):
             obj = self.store.objects.get(value)
             return None if obj is None or obj.archived else obj
         index = self.store.indexes.get(str(by))
-        found = index.find(value) if index else []
-        return found[0] if found else None
+        return index.first(value) if index is not None else None
 
     def _plain(self) -> frozenset[str]:
         """Properties that take any text."""
@@ -593,10 +598,10 @@ def shape(obj: Obj, names: Iterable[str]) -> dict[str, Any]:
     }
 
 
+@lru_cache(10_000)
 def iso(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + (
-        f"{at_ms % 1000:03}Z"
-    )
+    moment = datetime.fromtimestamp(at_ms // 1000, UTC).isoformat()
+    return f"{moment[:19]}.{at_ms % 1000:03}Z"
 
 
 def _error_of(problem: Problem, context: dict[str, Any]) -> dict[str, Any]:

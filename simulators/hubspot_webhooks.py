@@ -64,6 +64,8 @@ class Events:
         await self.aim(None)
 
     def created(self, call: "Call", obj: Obj, source: str) -> None:
+        if self.sender is None:
+            return
         self._tell(call, obj, source, "contact.creation", changeFlag="NEW")
         for name, value in obj.values.items():
             self._property(call, obj, source, name, value)

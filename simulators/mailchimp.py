@@ -28,6 +28,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -283,7 +284,7 @@ class Mailchimp(Platform):
 
     def _wrong_merges(self, member: _Member, new: bool, lenient: bool) -> Problem | None:
         for tag, value in member.merge_fields.items():
-            if tag in self.merge_fields and len(str(value)) > TEXT_MAX:
+            if len(str(value)) > TEXT_MAX and tag in self.merge_fields:
                 words = f"Please enter a value of at most {TEXT_MAX} characters"
                 return Problem("Invalid Resource", words, field=tag)
         if new and not lenient:
@@ -563,7 +564,12 @@ def _problem(
 
 
 def _stamp(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")
+    return _second(at_ms // 1000)
+
+
+@lru_cache(10_000)
+def _second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")
 
 
 def _moment(text: str | None) -> int | None:

@@ -24,6 +24,7 @@ Our reading where the pages are silent
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -41,6 +42,7 @@ from simulators.salesforce_fields import (
     check,
     error,
     full_id,
+    looks_like_id,
     new_id,
 )
 from simulators.server import Answer, Call, Platform, Refused
@@ -217,7 +219,7 @@ class Salesforce(Platform):
         if key not in store.indexes or not FIELDS[kind][key].external_id:
             words = f"Provided external ID field does not exist or is not accessible: {key}"
             raise Refused(_errors(404, "NOT_FOUND", words))
-        seen: set[str] = set()
+        owners, seen = store.indexes[key], set[str]()
 
         def find(record: dict[str, Any]) -> tuple[Obj | None, Error | None]:
             value = record.get(key)
@@ -231,10 +233,10 @@ class Salesforce(Platform):
                 words = f"Duplicate external id specified: {text}"
                 return None, error("DUPLICATE_VALUE", words, key)
             seen.add(text)
-            found = store.indexes[key].find(text)
+            found = owners.first(text)
             if found and self._creating.get(text, call.number) != call.number:
-                return None, _taken(key, found[0])
-            return (found[0] if found else None), None
+                return None, _taken(key, found)
+            return found, None
 
         return self._many(call, kind, find)
 
@@ -275,7 +277,7 @@ class Salesforce(Platform):
             return {"success": False, "errors": [problem]}
         obj = self._write(call, row, kind, target, values)
         self.rows["written"] += 1
-        return {"id": full_id(obj.id), "success": True, "created": target is None, "errors": []}
+        return {"id": obj.id, "success": True, "created": target is None, "errors": []}
 
     def _examine(
         self, call: Call, kind: str | None, find: _Find, record: dict[str, Any]
@@ -288,7 +290,8 @@ class Salesforce(Platform):
         target, problem = find(record)
         if problem is not None:
             return _Examined(known, target, {}, problem)
-        record.pop("id", record.pop("Id", None))
+        if "id" in record or "Id" in record:
+            record.pop("id", record.pop("Id", None))
         try:
             values, problem = check(known, record, new=target is None)
         except Mistyped as mistyped:
@@ -302,11 +305,11 @@ class Salesforce(Platform):
         """A value that another record has and that must be unique."""
         indexes = self.stores[kind].indexes
         if (ext := values.get(EXT)) is not None:
-            found = indexes[EXT].find(ext)
-            if found and found[0] is not target:
-                return _taken(EXT, found[0])
+            owner = indexes[EXT].first(ext)
+            if owner is not None and owner is not target:
+                return _taken(EXT, owner)
         email = values.get("Email")
-        if self.duplicate_rule and target is None and email and indexes["Email"].find(email):
+        if self.duplicate_rule and target is None and email and indexes["Email"].first(email):
             words = "You're creating a duplicate record. We recommend you use an existing record instead."  # noqa: E501
             return error("DUPLICATES_DETECTED", words)
         return None
@@ -319,7 +322,9 @@ class Salesforce(Platform):
             if not store.update(call, row, target, values):
                 store.touch(call, target)
             return target
-        kept = {name: value for name, value in values.items() if value is not None}
+        kept = values
+        if None in values.values():
+            kept = {name: value for name, value in values.items() if value is not None}
         if kind == "Lead":
             kept.setdefault("Status", "Open - Not Contacted")
         if call.number and (ext := kept.get(EXT)) is not None and not call.dry:
@@ -335,7 +340,8 @@ class Salesforce(Platform):
     def read_many(self, call: Call, kind: str) -> Answer:
         asked = msgspec.json.decode(call.body, type=_Ids)
         store = self._store(kind)
-        objs = [store.objects.get(object_id[:15]) for object_id in asked.ids]
+        known = [full_id(i) if looks_like_id(i) else i for i in asked.ids]
+        objs = [store.objects.get(object_id) for object_id in known]
         return Answer(200, [o and shape(kind, o, asked.fields, call.path) for o in objs])
 
     # -- one record
@@ -432,7 +438,9 @@ class Salesforce(Platform):
         done: list[dict[str, Any]] = []
         for row, wish in enumerate(acts):
             kind = wish.get("object", "Lead")
-            obj = self.stores[kind].objects.get(str(wish.get("id", wish.get("delete", "")))[:15])
+            obj = self.stores[kind].objects.get(
+                full_id(str(wish.get("id", wish.get("delete", ""))))
+            )
             if "create" not in wish and obj is None:
                 done.append({"error": "no such record"})
                 continue
@@ -446,7 +454,7 @@ class Salesforce(Platform):
                     done.append({"error": problem["message"]})
                     continue
                 obj = self._write(call, row, kind, obj, values)
-            done.append({"id": full_id(obj.id), "occurred_ms": call.at_ms})
+            done.append({"id": obj.id, "occurred_ms": call.at_ms})
         return done
 
     # -- small things
@@ -463,7 +471,7 @@ class Salesforce(Platform):
             return None, error(
                 "MALFORMED_ID", f"{kind} ID: id value of incorrect type: {object_id}", "Id"
             )
-        obj = self.stores[kind].objects.get(object_id[:15])
+        obj = self.stores[kind].objects.get(full_id(object_id))
         if obj is None:
             return None, error("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id")
         if obj.archived:
@@ -474,7 +482,7 @@ class Salesforce(Platform):
         store = self._store(kind)
         if not _well_formed(kind, object_id):
             raise Refused(_errors(400, "MALFORMED_ID", f"malformed id {object_id}"))
-        obj = store.objects.get(object_id[:15])
+        obj = store.objects.get(full_id(object_id))
         if obj is None:
             raise Refused(_errors(404, "NOT_FOUND", "The requested resource does not exist"))
         if obj.archived:
@@ -493,7 +501,7 @@ def shape(kind: str, obj: Obj, names: Iterable[str], path: str) -> dict[str, Any
     record: dict[str, Any] = {
         "attributes": {
             "type": kind,
-            "url": f"/services/data/{path.split('/')[3]}/sobjects/{kind}/{full_id(obj.id)}",
+            "url": f"/services/data/{path.split('/')[3]}/sobjects/{kind}/{obj.id}",
         }
     }
     for name in names:
@@ -503,20 +511,19 @@ def shape(kind: str, obj: Obj, names: Iterable[str], path: str) -> dict[str, Any
     return record
 
 
+@lru_cache(10_000)
 def _stamp(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
 
 
 def _well_formed(kind: str, object_id: str) -> bool:
-    if not object_id.startswith(PREFIX[kind]) or len(object_id) not in (15, 18):
+    if not looks_like_id(object_id) or not object_id.startswith(PREFIX[kind]):
         return False
-    return len(object_id) == 15 or full_id(object_id[:15]) == object_id
+    return len(object_id) == 15 or full_id(object_id) == object_id
 
 
 def _taken(field: str, owner: Obj) -> Error:
-    words = (
-        f"duplicate value found: {field} duplicates value on record with id: {full_id(owner.id)}"
-    )
+    words = f"duplicate value found: {field} duplicates value on record with id: {owner.id}"
     return error("DUPLICATE_VALUE", words, field)
 
 

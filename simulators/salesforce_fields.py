@@ -20,6 +20,7 @@ ADDRESS = re.compile(
 )
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+CAPITALS = {i: "1" if "A" <= chr(i) <= "Z" else "0" for i in range(128)}
 PREFIX = {"Lead": "00Q", "Contact": "003"}
 Error = dict[str, Any]
 
@@ -110,22 +111,38 @@ class Mistyped(ValueError):
 
 
 def new_id(kind: str, number: int) -> str:
-    """15 characters, growing with `number`."""
+    """18 characters, growing with `number`."""
+    number, last = divmod(number, 62)
+    number, middle = divmod(number, 62)
+    return full_id(_id_head(kind, number) + BASE62[middle] + BASE62[last])
+
+
+@lru_cache(1_000)
+def _id_head(kind: str, number: int) -> str:
     digits = ""
-    for _ in range(9):
+    for _ in range(7):
         number, digit = divmod(number, 62)
         digits = BASE62[digit] + digits
-    return f"{PREFIX[kind]}5g0"[:6] + digits
+    return f"{PREFIX[kind]}5g0{digits}"
 
 
-@lru_cache(200_000)
-def full_id(short: str) -> str:
-    """The 18-character form."""
-    tail = ""
-    for start in (0, 5, 10):
-        chunk = short[start : start + 5]
-        tail += BASE32[sum(1 << i for i, c in enumerate(chunk) if "A" <= c <= "Z")]
-    return short + tail
+def full_id(object_id: str) -> str:
+    """The 18-character form of an id of 15 characters, or of 18 whose last three do not count."""
+    return f"{object_id[:15]}{_tail(object_id[:10])}{_fifth(object_id[10:15])}"
+
+
+def looks_like_id(text: str) -> bool:
+    return len(text) in (15, 18) and text.isascii() and text.isalnum()
+
+
+@lru_cache(10_000)
+def _tail(head: str) -> str:
+    return _fifth(head[:5]) + _fifth(head[5:])
+
+
+def _fifth(chunk: str) -> str:
+    """Which of five characters are capitals, the first as the lowest bit, as one character."""
+    return BASE32[int("0" + chunk[::-1].translate(CAPITALS), 2)]
 
 
 def error(code: str, message: str, *fields: str) -> Error:
@@ -137,29 +154,29 @@ def check(kind: str, record: dict[str, Any], *, new: bool) -> tuple[dict[str, An
 
     Raises Mistyped.
     """
-    lengths = _LENGTHS[kind]
-    values: dict[str, Any] = {}
+    length_of, values = _LENGTHS[kind].get, record
     for name, value in record.items():
-        most = lengths.get(name)
-        if most is not None and type(value) is str:
-            text = value.strip(" \t\r\n")
-            if len(text) > most:
-                words = f"{name}: data value too large: {text} (max length={most})"
-                return values, error("STRING_TOO_LONG", words, name)
-            values[name] = text or None
-        elif name != "attributes":
-            known, stored, wrong = _rare(kind, name, value)
-            if wrong is not None:
-                return values, wrong
+        if type(value) is str and 0 < len(value) <= length_of(name, 0):
+            continue  # nearly all
+        if name == "attributes":
+            continue
+        known, stored, wrong = _rare(kind, name, value)
+        if wrong is not None:
+            return values, wrong
+        if known != name or stored is not value:
+            values = dict(record) if values is record else values
+            values.pop(name, None)
             values[known] = stored
+    values.pop("attributes", None)
     email = values.get("Email")
     if email is not None and not ADDRESS.fullmatch(email):
         words = f"Email: invalid email address: {email}"
         return values, error("INVALID_EMAIL_ADDRESS", words, "Email")
-    missing = [n for n in REQUIRED[kind] if values.get(n) is None and (new or n in values)]
-    if missing:
-        words = f"Required fields are missing: [{', '.join(missing)}]"
-        return values, error("REQUIRED_FIELD_MISSING", words, *missing)
+    for name in REQUIRED[kind]:
+        if values.get(name) is None and (new or name in values):
+            missing = [n for n in REQUIRED[kind] if values.get(n) is None and (new or n in values)]
+            words = f"Required fields are missing: [{', '.join(missing)}]"
+            return values, error("REQUIRED_FIELD_MISSING", words, *missing)
     return values, None
 
 

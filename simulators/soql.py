@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from simulators.salesforce_fields import FIELDS, Field, full_id
+from simulators.salesforce_fields import FIELDS, Field, full_id, looks_like_id
 from simulators.store import Obj, Store
 
 TOKEN = re.compile(
@@ -82,7 +82,7 @@ def value_of(obj: Obj, name: str) -> Any:
     """A field as the API gives it: stamps are milliseconds here, without their milliseconds."""
     match name:
         case "Id":
-            return full_id(obj.id)
+            return obj.id
         case "SystemModstamp" | "LastModifiedDate":
             return obj.changed_ms // 1000 * 1000
         case "CreatedDate":
@@ -164,11 +164,10 @@ def _look_up(by: Field, values: Iterable[Any], store: Store) -> dict[int, Obj]:
     found: dict[int, Obj] = {}
     for value in values:
         if by.name == "Id":
-            obj = store.objects.get(str(value)[:15])
+            obj = store.objects.get(str(value))
             found.update({obj.number: obj} if obj else {})
         elif value is not None:
-            table = store.indexes[by.name]
-            found.update({o.number: o for o in table.table.get(table.fold(str(value)), ())})
+            found.update({o.number: o for o in store.indexes[by.name].all(value)})
     return found
 
 
@@ -322,9 +321,9 @@ class _Parser:
 
 
 def _an_id(text: str) -> str:
-    if len(text) not in (15, 18):
+    if not looks_like_id(text):
         raise Malformed(f"invalid ID field: {text}", "INVALID_QUERY_FILTER_OPERATOR")
-    return full_id(text[:15])
+    return full_id(text)
 
 
 def parse(text: str) -> Query:

@@ -1,11 +1,10 @@
 """Objects of one type in memory, and a ledger of every effective write to them.
 
 An effect is a changed value or a new object. A repeated equal write is none: it is only counted.
-The ledger keeps an entry of about 26 bytes plus the changed values; a creation keeps none, since
-the values at creation are the present ones with the later changes taken back.
+An entry of the ledger is one tuple of about 90 bytes plus the changed values; that of a creation
+has none, since the values at creation are the present ones with the later changes taken back.
 """
 
-from array import array
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -32,26 +31,47 @@ class Obj:
         self.archived = False
 
 
+Changes = tuple[Any, ...]  # flat: field, old, new, field, old, new, …
+Entry = tuple[int, int, int, int, Changes | None]  # at_ms, object, request, row, changes
+
+
 class Index:
     """Objects by the value of a field; `fold` makes equal what the platform takes for equal."""
 
-    def __init__(self, fold: Callable[[str], str] = str) -> None:
+    def __init__(self, fold: Callable[[str], str] | None = None) -> None:
         self.fold = fold
         self.table: dict[str, list[Obj]] = {}
 
+    def _key(self, value: Any) -> str:
+        text = value if type(value) is str else str(value)
+        return self.fold(text) if self.fold is not None else text
+
+    def all(self, value: Any) -> list[Obj]:
+        """Objects with this value, archived ones too, oldest first."""
+        return self.table.get(self._key(value), [])
+
+    def first(self, value: Any) -> Obj | None:
+        """The oldest object in use with this value."""
+        for obj in self.table.get(self._key(value), ()):
+            if not obj.archived:
+                return obj
+        return None
+
     def find(self, value: Any) -> list[Obj]:
         """Objects in use with this value, oldest first."""
-        found = self.table.get(self.fold(str(value)), ())
-        return [obj for obj in found if not obj.archived]
+        found = self.table.get(self._key(value))
+        return [obj for obj in found if not obj.archived] if found is not None else []
 
-    def add(self, value: Any, obj: Obj) -> int:
-        """-> how many objects have the value now."""
-        found = self.table.setdefault(self.fold(str(value)), [])
-        found.append(obj)
-        return len(found)
+    def add(self, value: Any, obj: Obj) -> None:
+        key = self._key(value)
+        found = self.table.get(key)
+        if found is None:
+            self.table[key] = [obj]
+        else:
+            found.append(obj)
 
     def remove(self, value: Any, obj: Obj) -> None:
-        key = self.fold(str(value))
+        key = self._key(value)
         found = self.table[key]
         found.remove(obj)
         if not found:
@@ -64,8 +84,7 @@ class Kept(NamedTuple):
     objects: list[tuple[str, Values, int, int, bool]]
     seeded: int
     counts: tuple[int, int, int]
-    columns: list[list[int]]
-    changes: list[list[Any] | None]
+    ledger: list[Entry]
 
 
 class Store:
@@ -85,9 +104,9 @@ class Store:
         self._by_change: list[tuple[int, int]] = []  # (changed_ms, number); old places stay
         for index in self.indexes.values():
             index.table.clear()
-        self._at_ms, self._who = array("q"), array("I")
-        self._request, self._row = array("I"), array("H")
-        self._changes: list[tuple[Any, ...] | None] = []
+        self._ledger: list[Entry] = []
+        self._updates: dict[int, list[int]] = {}  # object -> places of its changes; see _updated
+        self._updates_done = 0
 
     # -- writing
 
@@ -95,7 +114,7 @@ class Store:
         """An object that was there before: no entry in the ledger."""
         obj = self._add(object_id, values, created_ms)
         obj.changed_ms = changed_ms
-        insort(self._by_change, (changed_ms, obj.number))
+        self._place(changed_ms, obj.number)
         self.seeded = len(self.numbered)
         return obj
 
@@ -104,19 +123,19 @@ class Store:
         if by.dry:
             self.dry_rows += 1
             return Obj(-1, object_id, values, by.at_ms)
-        same = self.indexes[self.identity].table.get(
-            self.indexes[self.identity].fold(str(values.get(self.identity)))
-        )
-        if same and any(not other.archived for other in same):
-            self.made_twice += 1
         obj = self._add(object_id, values, by.at_ms)
-        insort(self._by_change, (by.at_ms, obj.number))
-        self._note(by, row, obj, None)
+        self._place(by.at_ms, obj.number)
+        if self.indexes[self.identity].first(values.get(self.identity)) is not obj:
+            self.made_twice += obj.values.get(self.identity) is not None
+        self._ledger.append((by.at_ms, obj.number, by.number, row, None))
         return obj
 
-    def update(self, by: Writer, row: int, obj: Obj, values: Values) -> tuple[Any, ...]:
-        """-> the changes, flat: field, old, new, field, …; None clears. Empty: nothing changed."""
+    def update(self, by: Writer, row: int, obj: Obj, values: Values) -> Changes:
+        """-> the changes; None clears. Empty: nothing changed."""
         old = obj.values
+        if values.items() <= old.items():  # the usual repeat, without a loop of our own
+            self.unchanged_rows += 1
+            return ()
         changes: list[Any] = []
         for name, value in values.items():
             before = old.get(name)
@@ -129,10 +148,10 @@ class Store:
         if by.dry:
             self.dry_rows += 1
             return flat
-        for place in range(0, len(flat), 3):
-            self._set(obj, *flat[place : place + 3])
+        for name, before, value in _each(flat):
+            self._set(obj, name, before, value)
         self.touch(by, obj)
-        self._note(by, row, obj, flat)
+        self._ledger.append((by.at_ms, obj.number, by.number, row, flat))
         return flat
 
     def archive(self, by: Writer, row: int, obj: Obj) -> None:
@@ -140,14 +159,22 @@ class Store:
         if not obj.archived and not by.dry:
             obj.archived = True
             self.touch(by, obj)
-            self._note(by, row, obj, ("(deleted)", False, True))
+            entry = (by.at_ms, obj.number, by.number, row, ("(deleted)", False, True))
+            self._ledger.append(entry)
 
     def touch(self, by: Writer, obj: Obj) -> None:
         if obj.changed_ms != by.at_ms and not by.dry:
             obj.changed_ms = by.at_ms
-            insort(self._by_change, (by.at_ms, obj.number))
+            self._place(by.at_ms, obj.number)
             if len(self._by_change) > 2 * len(self.numbered) + 10_000:
                 self._by_change = sorted((o.changed_ms, o.number) for o in self.numbered)
+
+    def _place(self, changed_ms: int, number: int) -> None:
+        place = (changed_ms, number)
+        if not self._by_change or place > self._by_change[-1]:
+            self._by_change.append(place)
+        else:
+            insort(self._by_change, place)
 
     def rename(self, obj: Obj, object_id: str) -> None:
         """Gives an object another id, where the id is made from a value."""
@@ -178,36 +205,22 @@ class Store:
         else:
             obj.values[name] = value
 
-    def _note(self, by: Writer, row: int, obj: Obj, changes: tuple[Any, ...] | None) -> None:
-        self._at_ms.append(by.at_ms)
-        self._who.append(obj.number)
-        self._request.append(by.number)
-        self._row.append(row)
-        self._changes.append(changes)
-
     # -- between two runs
 
     def keep(self) -> Kept:
-        ledger = (self._at_ms, self._who, self._request, self._row)
         return Kept(
             [(o.id, o.values, o.created_ms, o.changed_ms, o.archived) for o in self.numbered],
             self.seeded,
             (self.unchanged_rows, self.dry_rows, self.made_twice),
-            [column.tolist() for column in ledger],
-            [None if flat is None else list(flat) for flat in self._changes],
+            self._ledger,
         )
 
     def restore(self, kept: Kept) -> None:
         self.clear()
         for object_id, values, created_ms, changed_ms, archived in kept.objects:
             self.seed(object_id, values, created_ms, changed_ms).archived = archived
-        self.seeded = kept.seeded
+        self.seeded, self._ledger = kept.seeded, kept.ledger
         self.unchanged_rows, self.dry_rows, self.made_twice = kept.counts
-        for column, filled in zip(
-            (self._at_ms, self._who, self._request, self._row), kept.columns, strict=True
-        ):
-            column.extend(filled)
-        self._changes = [None if flat is None else tuple(flat) for flat in kept.changes]
 
     # -- reading
 
@@ -234,45 +247,39 @@ class Store:
         `changes` is `{field: [old, new]}`. Request 0 is a person in the platform's own screens.
         """
         wanted = self.objects[object_id].number if object_id in self.objects else -1
-        for place in range(bisect_left(self._at_ms, since_ms), len(self._at_ms)):
-            who, flat = self._who[place], self._changes[place]
-            if (object_id and who != wanted) or (updates_only and flat is None):
+        start = bisect_left(self._ledger, since_ms, key=lambda entry: entry[0])
+        for place in range(start, len(self._ledger)):
+            at_ms, who, request, row, changes = self._ledger[place]
+            if (object_id and who != wanted) or (updates_only and changes is None):
                 continue
             entry: dict[str, Any] = {
-                "at_ms": self._at_ms[place],
+                "at_ms": at_ms,
                 "id": self.numbered[who].id,
-                "request": self._request[place],
-                "row": self._row[place],
+                "request": request,
+                "row": row,
             }
-            if flat is None:
-                entry["created"] = self._at_birth(who, place)
+            if changes is None:
+                entry["created"] = self._at_birth(who)
             else:
-                entry["changes"] = {flat[i]: [flat[i + 1], flat[i + 2]] for i in _thirds(flat)}
+                entry["changes"] = {name: [old, new] for name, old, new in _each(changes)}
             yield entry
 
-    def _at_birth(self, who: int, place: int) -> Values:
-        """The values now, with the changes after `place` taken back, newest first."""
+    def _at_birth(self, who: int) -> Values:
+        """The values now, with all changes taken back, newest first."""
         values = dict(self.numbered[who].values)
-        later = [flat for flat in self._of(who, place) if flat is not None]
-        for flat in reversed(later):
-            for i in _thirds(flat):
-                values[flat[i]] = flat[i + 1]
+        for place in reversed(self._updated().get(who, ())):
+            values.update((name, old) for name, old, _ in _each(self._ledger[place][4]))
         values.pop("(deleted)", None)
         return {name: value for name, value in values.items() if value is not None}
 
-    def _of(self, who: int, place: int) -> list[tuple[Any, ...] | None]:
-        return [self._changes[p] for p in self._updated().get(who, ()) if p > place]
-
     def _updated(self) -> dict[int, list[int]]:
-        """Places in the ledger of the changes of each object; brought up to date when asked."""
-        known, done = getattr(self, "_updates", ({}, 0))
-        if done > len(self._changes):
-            known, done = {}, 0
-        for place in range(done, len(self._changes)):
-            if self._changes[place] is not None:
-                known.setdefault(self._who[place], []).append(place)
-        self._updates = (known, len(self._changes))
-        return known
+        """Places in the ledger of the changes of each object, brought up to date when asked."""
+        for place in range(self._updates_done, len(self._ledger)):
+            _, who, _, _, changes = self._ledger[place]
+            if changes is not None:
+                self._updates.setdefault(who, []).append(place)
+        self._updates_done = len(self._ledger)
+        return self._updates
 
     def effects(self, most: int = 100) -> dict[str, Any]:
         """Counts over the ledger, and at most `most` examples of each kind of harm.
@@ -282,7 +289,7 @@ class Store:
         """
         returns, flaps, returned = 0, 0, []
         for who, places in self._updated().items():
-            for field, values in _histories(self._changes[place] for place in places).items():
+            for field, values in _histories(self._ledger[place][4] for place in places).items():
                 back = [i for i in range(2, len(values)) if values[i] == values[i - 2]]
                 again = [i for i in back if i - 1 in back]
                 returns, flaps = returns + len(back), flaps + len(again)
@@ -294,12 +301,12 @@ class Store:
             for key, objs in self._doubled()
             if any(obj.number >= self.seeded for obj in objs)
         }
-        created = sum(1 for flat in self._changes if flat is None)
+        created = sum(1 for entry in self._ledger if entry[4] is None)
         return {
             "objects": sum(1 for _ in self.alive()),
             "seeded": self.seeded,
             "created": created,
-            "changed": len(self._changes) - created,
+            "changed": len(self._ledger) - created,
             "unchanged_rows": self.unchanged_rows,
             "dry_rows": self.dry_rows,
             "made_twice": self.made_twice,
@@ -316,14 +323,16 @@ class Store:
                 yield key, used
 
 
-def _thirds(flat: tuple[Any, ...]) -> range:
-    return range(0, len(flat), 3)
+def _each(changes: Changes | None) -> Iterator[tuple[str, Any, Any]]:
+    """(field, old, new), one after the other."""
+    flat = changes or ()
+    return zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
 
 
-def _histories(changes: Iterable[tuple[Any, ...] | None]) -> dict[str, list[Any]]:
+def _histories(changes: Iterable[Changes | None]) -> dict[str, list[Any]]:
     """Per field its values in order, beginning with the one before the first change."""
     histories: dict[str, list[Any]] = {}
-    for flat in changes:
-        for i in _thirds(flat or ()):
-            histories.setdefault(flat[i], [flat[i + 1]]).append(flat[i + 2])  # type: ignore[index]
+    for one in changes:
+        for name, old, new in _each(one):
+            histories.setdefault(name, [old]).append(new)
     return histories
