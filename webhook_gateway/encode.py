@@ -84,15 +84,20 @@ class EventEncoder:
         )  # fmt: skip
         self._wire_head = codec.encode(blank)[:5] + _long(32)  # an event id has 32 characters
         self._whose = _text(connection) + _text(platform)
-        self._id_head = _derived(b"event", connection.encode())
+        self._id_head = hashlib.blake2b(
+            _prefixed(b"event") + _prefixed(connection.encode()), digest_size=16
+        )
         self._key_head = connection + ":"
         self._type_head = f"syncline.{platform}."
         self._source = f"/connections/{connection}"
 
     def event_id(self, event: Event) -> str:
         """Equal to `schemas.ids.event_id(connection, event.identity, event.content)`."""
-        parts = _derived(*[part.encode() for part in event.identity], event.content)
-        return hashlib.blake2b(self._id_head + parts, digest_size=16).hexdigest()
+        digest = self._id_head.copy()
+        for part in event.identity:
+            digest.update(_prefixed(part.encode()))
+        digest.update(_prefixed(event.content))
+        return digest.hexdigest()
 
     def object_key(self, object_type: str, object_id: str) -> str:
         return f"{self._key_head}{object_type}:{object_id}"
@@ -135,6 +140,6 @@ class EventEncoder:
         ]
 
 
-def _derived(*parts: bytes) -> bytes:
-    """The length-prefixed form that schemas.ids hashes."""
-    return b"".join([b"%d:%b" % (len(part), part) for part in parts])
+def _prefixed(part: bytes) -> bytes:
+    """As schemas.ids hashes it."""
+    return b"%d:%b" % (len(part), part)

@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
+import structlog
 from aiohttp.client_exceptions import ClientError
 from aiohttp.web import BaseRequest, RequestPayloadError
 
@@ -14,9 +15,11 @@ from webhook_gateway.config import Bounds
 from webhook_gateway.edge import Answer, Edge, answer
 from webhook_gateway.publisher import Publisher, Unconfirmed
 from webhook_gateway.routes import Route, Routes
-from webhook_gateway.senders.base import Refused, Request, SenderSpec
+from webhook_gateway.senders.base import Part, Refused, Request, SenderSpec, Unparseable
 
 __all__ = ["Hooks"]
+
+log = structlog.get_logger()
 
 PATH = "/hooks/"
 READ_S_MAX = 10.0
@@ -70,6 +73,10 @@ class Hooks:
             return self._later(request)
         name, _, rest = path[len(PATH) :].partition("/")
         route = self.routes.table.get(name)
+        if reason := self.publisher.refuses:
+            if route is not None:
+                route.stats.refuse(503, reason)
+            return self._later(request)
         if route is None or (rest and not route.sender.spec.secret_in_path):
             return self._answer(request, 401)  # as a wrong signature: who is here is not told
         try:
@@ -93,8 +100,6 @@ class Hooks:
         """Raises Refused."""
         began_s = time.monotonic()
         spec = route.sender.spec
-        if reason := publisher.refuses:
-            raise Refused(503, reason)
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Refused(415, "content encoding")
         body = await _body(request, spec, in_hand)
@@ -222,7 +227,7 @@ def _publish(
     A function of its own, so that nothing but the body is held while Kafka is waited for.
     """
     trace = _trace(asked.headers.get("traceparent"))
-    parts = route.sender.parse(asked)
+    parts = _parts(route, asked)
     records, parked = intake.records(
         route.sender.spec,
         route.connection.connection,
@@ -233,6 +238,16 @@ def _publish(
         trace,
     )
     return publisher.publish(records, wait_s), len(parts) - parked, parked
+
+
+def _parts(route: Route, asked: Request) -> list[Part]:
+    """What a genuine request says. A fault of ours in reading it sends nobody away and loses
+    nothing: the body is parked whole, to be taken up again once the fault is mended."""
+    try:
+        return route.sender.parse(asked)
+    except Exception as error:  # noqa: BLE001 - a sender promises to raise nothing at all
+        log.error("a sender failed", sender=route.connection.platform, error=type(error).__name__)
+        return [Unparseable(-1, asked.body, f"our sender failed: {type(error).__name__}")]
 
 
 def _trace(given: str | None) -> str:

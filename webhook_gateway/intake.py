@@ -41,19 +41,26 @@ def records(
         elif (encoder := encoders(part.account)) is None:
             refusal = "of an account that is no connection here"
         else:
-            event_id = encoder.event_id(part)
-            value = encoder.value(part, event_id, request.received_ms, trace)
-            if len(value) <= VALUE_BYTES_MAX:
-                key = encoder.object_key(part.object_type, part.object_id)
-                headers = encoder.headers(part, event_id, trace)
-                out.append(Record(topic, key, value, headers))
-                continue
-            refusal = (
-                f"larger than {VALUE_BYTES_MAX} bytes; whole on {topics.intake_of(spec.platform)}"
-            )
+            try:
+                made = _event(encoder, topic, part, request.received_ms, trace)
+            except Exception as error:  # noqa: BLE001 - a fault of a sender's costs its event alone
+                refusal = f"cannot be encoded: {type(error).__name__}"
+                part = Unparseable(position, part.payload, refusal)
+            else:
+                if len(made.value) <= VALUE_BYTES_MAX:
+                    out.append(made)
+                    continue
+                refusal = f"larger than {VALUE_BYTES_MAX} bytes; whole on the intake topic"
         parked += 1
         out.append(_parked(codec, connection, part, position, refusal, request.received_ms, trace))
     return out, parked
+
+
+def _event(encoder: EventEncoder, topic: str, event: Event, received_ms: int, trace: str) -> Record:
+    event_id = encoder.event_id(event)
+    value = encoder.value(event, event_id, received_ms, trace)
+    key = encoder.object_key(event.object_type, event.object_id)
+    return Record(topic, key, value, encoder.headers(event, event_id, trace))
 
 
 def _parked(

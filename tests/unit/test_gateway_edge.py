@@ -232,6 +232,7 @@ async def test_a_flood_of_forgeries_fills_no_quarantine(world: World) -> None:
 async def test_without_kafka_the_answer_is_503_at_once(world: World, reason: str) -> None:
     world.kafka.refuses = reason
     status, answer = await world.ask(post())
+    assert (await world.ask(post(path="/hooks/nobody")))[1] == answer
     assert status == 503
     assert b"Retry-After: 2\r\n" in answer
     assert (await world.ask(b"GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n"))[0] == 503
@@ -245,6 +246,18 @@ async def test_what_kafka_did_not_confirm_is_never_2xx(world: World) -> None:
     assert (await world.ask(post()))[0] == 503
     assert world.stats.refused == {(503, "kafka slow"): 1}
     assert world.stats.accepted == 0
+
+
+async def test_a_fault_in_a_sender_parks_the_body_and_sends_nobody_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError(BODY)
+
+    monkeypatch.setattr("webhook_gateway.senders.hubspot.Sender.parse", fail)
+    assert (await world.ask(post()))[0] == 200
+    assert [r.topic for r in world.kafka.records] == ["intake.hubspot", "parked"]
+    assert (world.stats.events, world.stats.parked) == (0, 1)
 
 
 async def test_before_anything_is_read_from_kafka(world: World) -> None:

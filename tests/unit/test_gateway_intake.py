@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import SecretStr
 
@@ -130,6 +131,19 @@ def test_one_event_over_kafkas_message_size_is_parked_and_its_neighbours_go_on()
     message = codec.decode_as(ParkedRecord, out[3].value)
     assert message.words.startswith("larger than")
     assert (message.source, message.position) == (b"", 1)  # whole on the intake topic
+
+
+def test_an_event_that_cannot_be_encoded_is_parked_and_its_neighbours_go_on() -> None:
+    asked = request(json.dumps([event(n) for n in range(3)]).encode())
+    first, second, third = sender.parse(asked)
+    wrong = msgspec.structs.replace(second, object_type="half \ud83d")
+    out, parked = intake.records(
+        sender.spec, "hub", lambda _: encoder, codec, asked, [first, wrong, third], TRACE
+    )
+    assert parked == 1
+    assert [r.topic for r in out[1:]] == ["events.hubspot", "parked", "events.hubspot"]
+    message = codec.decode_as(ParkedRecord, out[2].value)
+    assert message.words == "cannot be encoded: UnicodeEncodeError"
 
 
 def test_a_secret_in_the_address_is_not_kept() -> None:
