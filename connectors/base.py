@@ -64,6 +64,8 @@ class ObjectSpec:
     write_quota: str = "write"
     """Group in ratelimits/registry/<platform>.json."""
     read_quota: str = "read"
+    match_quota: str = ""
+    """Of `ByKeys`, where it is another than `read_quota`."""
     key_field: str = ""
     """Destination field that holds our person key (external id); empty: identity by `match`."""
     identity_field: str = ""
@@ -71,6 +73,14 @@ class ObjectSpec:
     together: Callable[["Row"], Hashable] = lambda row: bool(row.object_id)
     """Rows with equal answers may share a request: updates by id, say, never with upserts."""
     evidence: Literal["answer", "job", "none"] = "answer"
+    key_option: str = ""
+    """Option of the connection that names `key_field` otherwise."""
+    match_rows_max: int = 100
+    """Values that one `ByKeys` may ask for."""
+    match_bytes_max: int = 2_500
+    """Their length in all: queries stand in addresses or have bounds of their own."""
+    read_rows_max: int = 100
+    """Ids that one `ByIds` may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +237,8 @@ class Connector(Protocol):
 
         One outcome per row, in the order given; a row without a verdict in a 2xx answer is Retry
         (or Unknown where a repeat is unsafe). An error of the request as a whole gives every row
-        what `handle_error` says. Never raises PlatformError.
+        what `handle_error` says: the very same object, so that the worker knows that no single
+        row is to blame. Never raises PlatformError.
         """
         ...
 

@@ -78,6 +78,8 @@ class HubSpot:
                 repeat="safe",
                 batch_rows_max=100,  # page "Contacts", batch upsert: 100 inputs
                 key_field="syncline_id",
+                key_option="key_property",
+                match_quota="search",
             )
         },
         fetchable=frozenset({"contact"}),

@@ -67,6 +67,7 @@ class Salesforce:
                 write_quota="api",
                 read_quota="api",
                 key_field="Syncline_Id__c",
+                key_option="external_id_field",
             )
             for name in ("Lead", "Contact")
         },

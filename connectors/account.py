@@ -1,0 +1,429 @@
+"""One account of a platform: the rows that wait for it, and the requests that carry them.
+
+All of it runs in the event loop. A request is a task: it waits for its quota first and takes rows
+then, so that what goes out is small and quick where the quota is free, and full where it is scarce.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Hashable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from connectors import matching, uploads
+from connectors.base import ObjectSpec, Row
+from connectors.gate import Gate
+from connectors.handover import Inherited, learned_key
+from connectors.http import Trail, trail
+from connectors.lanes import Item, Lane, Lanes, Place, Stage, Taken
+from connectors.limits import Limits
+from connectors.office import Office
+from connectors.outcome import Outcome, Parked, Returned, Unknown
+from connectors.registry import Misconfigured
+from connectors.settling import Request, Send, Settled, wall_ms
+from schemas.commands import Priority
+from schemas.handover import Learned
+from schemas.ids import derive
+from schemas.outcomes import AccountState
+from schemas.topics import HANDOVER, outcomes_of
+
+__all__ = ["Account"]
+
+log = structlog.get_logger("connectors")
+
+IN_FLIGHT_MAX = 32
+"""Requests at a time; HubSpot's 19 a second need 20 at a latency of one second."""
+IN_FLIGHT_LIVE = 8
+"""Of these only live rows may use: a slow bulk request keeps no change waiting."""
+WAIT_MAX_S = 60.0
+"""A row that could not go out for so long is given back to its person's state."""
+ROWS_MAX = 10_000
+"""Rows of one account in hand; what comes above is given back at once."""
+BACKLOG_MS = 10_000
+BYTES_MAX = 4_000_000
+"""Of a request, where the platform names no bound."""
+
+
+class Account:
+    """One account in one assignment of its partition."""
+
+    def __init__(self, name: str, partition: int, office: Office, limits: Limits) -> None:
+        self.name, self.partition, self.office, self.limits = name, partition, office, limits
+        self.gate = Gate()
+        self.lanes = Lanes()
+        self.rows: dict[str, Item] = {}
+        """By row id, in the order in which they came."""
+        self.rows_max: dict[str, int] = {}
+        """Learned: object type to the rows that a request may have."""
+        self.intents: dict[str, str] = {}
+        """Row id to the key of the intent under which a predecessor sent it."""
+        self.connections: set[str] = set()
+        self._asking: dict[tuple[str, Priority], asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._requests = 0
+        self._in_flight = 0
+        self._watch: asyncio.Task[None] | None = None
+
+    # ---- what comes in
+
+    def inherit(self, inherited: Inherited) -> None:
+        """What predecessors left, before the first command."""
+        if lease := inherited.leases.get(self.name):
+            self.limits.restore(lease)
+        self.intents = inherited.intents.get(self.name, {})
+        if document := inherited.learned.get(self.name):
+            learned = msgspec.json.decode(document)
+            self.rows_max = dict(learned.get("rows_max", {}))
+            if why := learned.get("halted"):
+                self.gate.halt(self.office.now_s(), learned["halted_ms"], why)
+                self._watch_gate()
+
+    def take(
+        self, taken: Taken, rows: Sequence[dict[str, Any]], attempts: dict[str, int],
+        waited_s: float,
+    ) -> None:  # fmt: skip
+        """The rows of an UploadBatch. Each gets its fate, now or later; `go` starts them."""
+        self.connections.add(taken.connection)
+        try:
+            spec = self.office.client(taken.connection).spec.objects.get(taken.object_type)
+        except Misconfigured as error:
+            spec = None
+            self.halt(str(error))
+        field = self.office.match_field(taken.sync)
+        target = f"{taken.connection}:{taken.object_type}"
+        since_s = self.office.now_s() - waited_s
+        for raw in rows:
+            item = _item(raw, taken, spec or uploads.UNKNOWN_OBJECT, target, field)
+            item.since_s, item.attempts = since_s, attempts.get(item.row.row_id, 0)
+            self.rows[item.row.row_id] = item
+            taken.items.append(item)
+            if fate := self._at_once(item, spec):
+                self.settle(item, fate)
+            else:
+                self.lanes.put(item, self.lane_of(item))
+
+    def _at_once(self, item: Item, spec: ObjectSpec | None) -> Outcome | None:
+        """The fate of a row that must not be tried."""
+        if self.gate.halted:
+            return Returned(f"account halted: {self.gate.halted}")
+        if item.broken:
+            return Parked("undecodable_fields", "the row's fields are no JSON object")
+        if spec is None:
+            return Parked("unknown_object", f"{self.office.platform} has no such object type here")
+        if item.row.row_id in self.intents:
+            return Unknown("sent by a worker that was killed before the answer came")
+        if len(self.rows) > ROWS_MAX:
+            return Returned("more waits for this account than fits", wall_ms() + BACKLOG_MS)
+        return None
+
+    def recall(self, row_id: str) -> bool:
+        """Give a row back that has not gone out. False: it is not here, or out already."""
+        item = self.rows.get(row_id)
+        if item is None or item.place is not Place.waiting:
+            return False
+        self.settle(item, Returned("recalled"))
+        return True
+
+    def lane_of(self, item: Item) -> Lane:
+        taken, spec = item.taken, item.spec
+        if item.match:
+            return Lane(
+                spec.match_quota or spec.read_quota, taken.priority, Stage.match, taken.connection, taken.object_type,
+                self.office.match_field(taken.sync), "",
+            )  # fmt: skip
+        return Lane(
+            spec.write_quota, taken.priority, Stage.write, taken.connection, taken.object_type, "",
+            spec.together(item.row),
+        )  # fmt: skip
+
+    # ---- requests
+
+    def go(self) -> None:
+        """Start whatever may start now."""
+        if not self.gate.open(self.office.now_s()):
+            if not self.gate.stopping:
+                self._watch_gate()
+            return
+        for turn in self.lanes.turns():
+            most = IN_FLIGHT_MAX - (turn[1] is not Priority.live) * IN_FLIGHT_LIVE
+            if turn not in self._asking and self._in_flight + len(self._asking) < most:
+                self._asking[turn] = self._spawn(self._turn(*turn))
+
+    async def _turn(self, group: str, priority: Priority) -> None:
+        """One request: its quota first, then the rows that are there by then."""
+        try:
+            async with self.limits.permit(group, priority) as permit:
+                self._asked(group, priority)
+                open_ = self.gate.open(self.office.now_s())
+                cut = self.lanes.cut(group, priority, self._most) if open_ else None
+                if cut is None:
+                    permit.unused()
+                    return
+                self._in_flight += 1
+                try:
+                    self.go()  # the next one may wait for its quota already
+                    await self._carry(*cut, permit)
+                finally:
+                    self._in_flight -= 1
+        finally:
+            self._asked(group, priority)
+            self.go()
+
+    def _asked(self, group: str, priority: Priority) -> None:
+        if self._asking.get((group, priority)) is asyncio.current_task():
+            del self._asking[group, priority]
+
+    async def _again(self, lane: Lane, items: list[Item]) -> None:
+        """A request with these very rows, which are out already: part of one that failed."""
+        async with self.limits.permit(lane.group, lane.priority) as permit:
+            self._in_flight += 1
+            try:
+                await self._carry(lane, items, permit)
+            finally:
+                self._in_flight -= 1
+        self.go()
+
+    def split(self, lane: Lane, items: list[Item]) -> None:
+        """Try the halves apart."""
+        middle = len(items) // 2
+        for half in (items[:middle], items[middle:]):
+            self._spawn(self._again(lane, half))
+
+    async def _carry(self, lane: Lane, items: list[Item], permit: Any) -> None:
+        self._requests += 1
+        ids = (items[0].row.row_id, items[-1].row.row_id, f"{wall_ms()}.{self._requests}")
+        request = Request(derive("request", self.name, *ids), len(items))
+        of = Trail(another=permit.another, answered=permit.answered)
+        with trail(of):
+            try:
+                client = self.office.client(lane.connection)
+                carry = matching.match if lane.stage is Stage.match else uploads.upload
+                await carry(self, client, lane, items, request, of)
+            except Misconfigured as error:
+                self.halt(str(error))
+                self.give_back(items)
+            except asyncio.CancelledError:
+                for item in items:  # the assignment ends: nobody waits for their fate here
+                    if item.place is Place.out:
+                        self.withdraw(item)
+                raise
+
+    def _most(self, lane: Lane) -> tuple[int, int]:
+        spec = self.office.client(lane.connection).spec.objects[lane.object_type]
+        if lane.stage is Stage.match:
+            return spec.match_rows_max, spec.match_bytes_max
+        rows_max = min(spec.batch_rows_max, self.rows_max.get(lane.object_type, 1 << 30))
+        return rows_max, spec.batch_bytes_max or BYTES_MAX
+
+    # ---- what becomes of rows
+
+    def settle(
+        self, item: Item, outcome: Outcome, request: Request | None = None, position: int = -1
+    ) -> None:
+        """A fate that leaves the worker."""
+        self.withdraw(item)
+        item.attempts += isinstance(outcome, Parked) and request is not None
+        taken = item.taken
+        taken.settled.append(Settled(item, outcome, request, position, wall_ms()))
+        if (key := self.intents.pop(item.row.row_id, None)) is not None:
+            taken.sends.append(Send(HANDOVER, None, key, self.partition))
+        self.office.fated(taken)
+
+    def withdraw(self, item: Item) -> None:
+        """The row is not here any more."""
+        item.place = Place.gone
+        self.lanes.release(item)
+        if self.rows.get(item.row.row_id) is item:
+            del self.rows[item.row.row_id]
+
+    def back(self, items: Iterable[Item]) -> None:
+        """To the head of their lanes; no attempt was spent."""
+        for item in reversed(list(items)):
+            self.lanes.release(item)
+            self.lanes.put(item, self.lane_of(item), front=True)
+
+    def later(self, items: Sequence[Item], wait_s: float) -> None:
+        """Back to their lanes after a while; until then others of their identities may go."""
+        for item in items:
+            self.lanes.release(item)
+            item.place = Place.waiting
+
+        def again() -> None:
+            self.back([item for item in items if item.place is Place.waiting])
+            self.go()
+
+        self.office.later(wait_s, again)
+
+    def give_back(self, items: Iterable[Item]) -> None:
+        """To their persons' state, until the account opens."""
+        for item in list(items):
+            self.settle(item, Returned(f"account halted: {self.gate.halted}"))
+
+    def known(self, item: Item, key: Hashable) -> bool:
+        """An identity that became known while the row is out; False: it waits for another row."""
+        return self.lanes.also(item, key)
+
+    def sweep(self) -> None:
+        """Give back what has waited for too long, and stop asking for what nobody needs."""
+        now_s = self.office.now_s()
+        for item in list(self.rows.values()):
+            if now_s - item.since_s < WAIT_MAX_S:
+                break
+            if item.place is Place.waiting:
+                reason, until_ms = self._why_waiting(item, now_s)
+                self.settle(item, Returned(reason, until_ms))
+        for turn, task in list(self._asking.items()):
+            if not self.lanes.waits(*turn):
+                task.cancel()
+        self.go()
+
+    def _why_waiting(self, item: Item, now_s: float) -> tuple[str, int]:
+        if self.gate.why:
+            wait_s = max(5.0, self.gate.until_s - now_s)
+            return f"{self.office.platform} gives no good answer: {self.gate.why}", _in(wait_s)
+        group = self.lane_of(item).group
+        reason, wait_s = self.limits.why(group, item.taken.priority)
+        return reason, _in(max(2.0, wait_s))
+
+    # ---- open and closed
+
+    def halt(self, why: str) -> None:
+        """Nothing goes out until somebody acts. A repeat changes nothing."""
+        if self.gate.halted:
+            return
+        self.gate.halt(self.office.now_s(), wall_ms(), why[:300])
+        log.warning("account halted", platform=self.office.platform, account=self.name, why=why)
+        self._announce(open_=False)
+        self.give_back([i for i in self.rows.values() if i.place is Place.waiting])
+        self._watch_gate()
+
+    def reopen(self, who: str) -> None:
+        """Somebody acted, or a probe succeeded. A repeat changes nothing."""
+        if not self.gate.halted:
+            return
+        self.gate.reopen(self.office.now_s())
+        log.info("account open", platform=self.office.platform, account=self.name, because=who)
+        self._announce(open_=True)
+        self.go()
+
+    def _announce(self, *, open_: bool) -> None:
+        """To every partition of persons, and to whoever owns the account next."""
+        sends: list[Send] = []
+        for connection in sorted(self.connections):
+            state = AccountState(
+                account=self.name, connection=connection, open=open_, reason=self.gate.halted,
+                at_ms=wall_ms(),
+            )  # fmt: skip
+            value = self.office.wire.encode(state)
+            topic = outcomes_of(self.office.platform)
+            sends += (Send(topic, value, self.name, p) for p in range(self.office.partitions))
+        self.office.also([*sends, self.learned()], self.partition)
+
+    def learned(self) -> Send:
+        """What a successor starts with."""
+        document = {
+            "rows_max": self.rows_max,
+            "halted": self.gate.halted,
+            "halted_ms": self.gate.halted_ms,
+        }
+        learned = Learned(account=self.name, document=msgspec.json.encode(document))
+        key = learned_key(self.office.platform, self.name)
+        return Send(HANDOVER, self.office.wire.encode(learned), key, self.partition)
+
+    def _watch_gate(self) -> None:
+        if self._watch is None or self._watch.done():
+            self._watch = self._spawn(self._until_open())
+
+    async def _until_open(self) -> None:
+        """Wait; ask something cheap where that is needed; then go on."""
+        while not self.gate.stopping:
+            wait_s = self.gate.until_s - self.office.now_s()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            elif self.gate.probes:
+                await uploads.probe(self)
+            else:
+                break
+        self.go()
+
+    async def opened(self) -> None:
+        """Wait until requests may start."""
+        while not self.gate.open(self.office.now_s()):
+            self._watch_gate()
+            await asyncio.sleep(0.1)
+
+    # ---- ends
+
+    def cut_off(self) -> None:
+        """The account has another owner: nothing more is sent, no answer is waited for."""
+        self.gate.stopping = True
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def stop(self, wait_s: float) -> None:
+        """Start nothing more; wait for what is out, then cut it off."""
+        self.gate.stopping = True
+        for task in self._asking.values():
+            task.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=wait_s)
+        self.cut_off()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._spawn(work)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.office.failed(error)
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _item(
+    raw: dict[str, Any], taken: Taken, spec: ObjectSpec, target: str, match_field: str
+) -> Item:
+    """One row as the worker keeps it."""
+    try:
+        fields = _decode(raw["fields"])
+    except msgspec.DecodeError:
+        fields = None
+    row = Row(raw["row_id"], raw["person"], raw["object_id"], fields or {}, raw["occurred_ms"])
+    item = Item(row, taken, spec, raw, broken=fields is None)
+    fields = row.fields
+    if spec.kind == "fact":
+        return item  # appended, never merged: no order to keep
+    keys: list[Hashable] = [(target, "person", row.person)]
+    if row.object_id:
+        keys.append((target, "object", row.object_id))
+    elif match_field and not spec.identity_field:
+        item.match = _text(fields.get(match_field))
+    identity = item.match or _text(fields.get(spec.identity_field))
+    if identity:
+        keys.append((target, "value", identity.lower()))
+    item.keys = tuple(keys)
+    return item
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _in(wait_s: float) -> int:
+    return wall_ms() + int(wait_s * 1000)

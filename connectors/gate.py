@@ -1,0 +1,76 @@
+"""Whether an account's requests may start, and why not. Pure: time comes in.
+
+Three things close it. *Trouble*: the platform gives no good answer; short waits, and after a few
+the platform is asked something cheap before rows are tried again. *Halted*: the platform or our
+configuration says that nothing will work until somebody acts; everything goes back, and a probe
+finds out when that has happened. *Stopping*: the account is handed to another worker.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["Gate"]
+
+TROUBLE_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+PROBE_AFTER = 3
+"""Waits without a good answer in between, after which rows are not what is tried next."""
+HALTED_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+@dataclass(slots=True)
+class Gate:
+    """Of one account."""
+
+    halted: str = ""
+    """Why it takes nothing; empty: it is not halted."""
+    halted_ms: int = 0
+    halts: int = 0
+    """In a row: a probe that succeeds is no proof that writing works."""
+    faults: int = 0
+    """Waits without a good answer in between."""
+    until_s: float = 0.0
+    """Nothing starts before."""
+    answered_s: float = 0.0
+    """Last good answer."""
+    why: str = ""
+    """What the last trouble was."""
+    stopping: bool = False
+
+    def open(self, now_s: float) -> bool:
+        return not (self.halted or self.stopping or now_s < self.until_s or self.probes)
+
+    @property
+    def probes(self) -> bool:
+        """The platform is to be asked something cheap before the next row goes out."""
+        return bool(self.halted) or self.faults >= PROBE_AFTER
+
+    def answered(self, now_s: float) -> None:
+        """A good answer."""
+        self.answered_s = now_s
+        self.faults, self.until_s, self.why = 0, 0.0, ""
+
+    def wrote(self) -> None:
+        """Rows were taken: whatever halted it is over."""
+        self.halts = 0
+
+    def failed(self, now_s: float, why: str) -> None:
+        """No answer, or a fault of the platform. Requests that were under way together count
+        once."""
+        self.why = why
+        if now_s >= self.until_s:
+            self.until_s = now_s + TROUBLE_S[min(self.faults, len(TROUBLE_S) - 1)]
+            self.faults += 1
+
+    def halt(self, now_s: float, now_ms: int, why: str) -> None:
+        self.halted, self.halted_ms = why, now_ms
+        self.until_s = now_s + HALTED_S[min(self.halts, len(HALTED_S) - 1)]
+        self.halts += 1
+
+    def reopen(self, now_s: float) -> None:
+        """Somebody acted, or a probe succeeded."""
+        self.halted, self.halted_ms = "", 0
+        self.answered(now_s)
+
+    def still_halted(self, now_s: float) -> None:
+        """A probe failed."""
+        self.until_s = now_s + HALTED_S[min(self.halts, len(HALTED_S) - 1)]
+        self.halts += 1

@@ -1,0 +1,213 @@
+"""Rows that wait for a request, and which of them may go together. Pure.
+
+A lane holds rows that may share a request: one stage, connection, object type, priority, and one
+answer to the spec's `together`. Rows of one identity are never out twice at a time, nor twice in
+one request: whoever comes second waits until the first has its fate.
+"""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+from connectors.base import ObjectSpec, Row
+from schemas.commands import Priority
+
+__all__ = ["Item", "Lane", "Lanes", "Place", "Stage", "Taken"]
+
+ROW_OVERHEAD_BYTES = 200
+"""What the platform's own shape adds to the fields of a row: key, quotes, braces. Own estimate; a
+batch that is still too large is split."""
+
+
+MATCH_OVERHEAD_BYTES = 8
+"""Quotes, comma and escapes around a value that is asked for."""
+
+
+class Stage(Enum):
+    match = "match"
+    write = "write"
+
+
+class Place(Enum):
+    waiting = "waiting"
+    out = "out"
+    gone = "gone"  # has its fate, or was handed on
+
+
+class Lane(NamedTuple):
+    """Rows that may share a request."""
+
+    group: str
+    """Of the quota that a request of this lane is paid from."""
+    priority: Priority
+    stage: Stage
+    connection: str
+    object_type: str
+    field: str
+    """What it is matched by; empty in the write stage."""
+    together: Hashable
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """One command in hand: done when every row of it has a fate."""
+
+    partition: int
+    epoch: int
+    """Which assignment of the partition it was read under; what an older one finished is void."""
+    offset: int
+    since_s: float
+    account: str = ""
+    connection: str = ""
+    object_type: str = ""
+    sync: str = ""
+    run: str = ""
+    priority: Priority = Priority.live
+    decided_ms: int = 0
+    taken_ms: int = 0
+    """Wall clock of when it was first read; a row that is written again keeps it."""
+    left: int = 0
+    items: list["Item"] = field(default_factory=list)
+    settled: list[Any] = field(default_factory=list)
+    again: list["Item"] = field(default_factory=list)
+    """Rows that are written to the end of the partition instead of waiting here."""
+    sends: list[Any] = field(default_factory=list)
+    first_s: float = 0.0
+    """When the first of its rows got a fate; 0: none has."""
+    task: Any = None
+    """What works on a command without rows."""
+    value: bytes = b""
+    """A command without rows, as read: to be written again."""
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One row on its way."""
+
+    row: Row
+    taken: Taken
+    spec: ObjectSpec
+    raw: dict[str, Any]
+    """UploadRow as it was read."""
+    match: str = ""
+    """Value by which it is looked for before its first write; empty: it need not be."""
+    keys: tuple[Hashable, ...] = ()
+    """Identities that must not be out twice."""
+    attempts: int = 0
+    """Requests that this row itself made fail."""
+    faults: int = 0
+    """Requests with this row that failed as a whole, since `fault_s`."""
+    fault_s: float = 0.0
+    since_s: float = 0.0
+    place: Place = Place.waiting
+    broken: bool = False
+    """Its fields cannot be decoded."""
+    holds: bool = False
+    """Its keys are marked as busy."""
+    lane: Lane | None = None
+
+    def byte_count(self, stage: Stage) -> int:
+        if stage is Stage.match:
+            return len(self.match) + MATCH_OVERHEAD_BYTES
+        return len(self.raw["fields"]) + ROW_OVERHEAD_BYTES
+
+
+class Lanes:
+    """All lanes of one account."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, deque[Item]] = {}
+        self._turns: dict[tuple[str, Priority], dict[Lane, None]] = {}
+        """Lanes of one quota and priority, the one whose turn it is first."""
+        self._busy: dict[Hashable, list[Item]] = {}
+        """Identity that is out to the rows that wait for it."""
+
+    def put(self, item: Item, lane: Lane, *, front: bool = False) -> None:
+        """Let a row wait; `front`: it was at the head before."""
+        item.lane, item.place = lane, Place.waiting
+        queue = self._lanes.get(lane)
+        if queue is None:
+            queue = self._lanes[lane] = deque()
+            self._turns.setdefault((lane.group, lane.priority), {})[lane] = None
+        if front:
+            queue.appendleft(item)
+        else:
+            queue.append(item)
+
+    def waits(self, group: str, priority: Priority) -> bool:
+        return bool(self._turns.get((group, priority)))
+
+    def turns(self) -> list[tuple[str, Priority]]:
+        """(quota, priority) of all lanes with rows."""
+        return list(self._turns)
+
+    def cut(
+        self, group: str, priority: Priority, limits: Callable[[Lane], tuple[int, int]]
+    ) -> tuple[Lane, list[Item]] | None:
+        """The next request's rows, oldest first; now out, their identities busy. None: no row can
+        go now. `limits`: rows and bytes that a request of a lane may have; one row always fits."""
+        for lane in list(self._turns.get((group, priority), ())):
+            rows_max, bytes_max = limits(lane)
+            batch = list(self._take(lane, rows_max, bytes_max))
+            turns = self._turns[group, priority]
+            turns.pop(lane)
+            if self._lanes[lane]:
+                turns[lane] = None  # to the end: the others first
+            else:
+                del self._lanes[lane]
+                if not turns:
+                    del self._turns[group, priority]
+            if batch:
+                return lane, batch
+            if not turns:
+                return None
+        return None
+
+    def _take(self, lane: Lane, rows_max: int, bytes_max: int) -> Iterator[Item]:
+        queue, rows, size = self._lanes[lane], 0, 0
+        while queue and rows < rows_max:
+            item = queue[0]
+            if item.place is Place.gone:
+                queue.popleft()
+                continue
+            if not item.holds:
+                taken_by = next((key for key in item.keys if key in self._busy), None)
+                if taken_by is not None:
+                    self._busy[taken_by].append(queue.popleft())
+                    continue
+            item_bytes = item.byte_count(lane.stage)
+            if rows and size + item_bytes > bytes_max:
+                return
+            queue.popleft()
+            if not item.holds:
+                self._busy.update((key, []) for key in item.keys)
+                item.holds = True
+            item.place = Place.out
+            rows += 1
+            size += item_bytes
+            yield item
+
+    def also(self, item: Item, key: Hashable) -> bool:
+        """An identity that became known while the row is out. False: somebody else has it out;
+        the row waits for that, with what it holds, and comes again in its lane."""
+        if key in item.keys:
+            return True
+        if key in self._busy:
+            item.place = Place.waiting
+            self._busy[key].append(item)
+            return False
+        self._busy[key] = []
+        item.keys = (*item.keys, key)
+        return True
+
+    def release(self, item: Item) -> None:
+        """The row is not out any more: those that waited for its identity may go."""
+        if not item.holds:
+            return
+        item.holds = False
+        for key in item.keys:
+            for waiting in reversed(self._busy.pop(key, ())):
+                if waiting.place is not Place.gone and waiting.lane is not None:
+                    self.put(waiting, waiting.lane, front=True)

@@ -1,0 +1,106 @@
+"""An account's quotas as its requests see them: `ratelimits.Limiter`, and leases on `handover`."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from connectors.base import Spec
+from connectors.http import Call
+from ratelimits import registry
+from ratelimits.limiter import Limiter, Permit, QuotaView
+from schemas.commands import Priority
+from schemas.definitions import Connection
+
+__all__ = ["Limits", "Paid", "limits_of"]
+
+
+def limits_of(connection: Connection | None, spec: Spec) -> registry.Limits:
+    """The figures that hold for an account. A platform without a registry file has no limits.
+
+    Raises KeyError for an override of an unknown window.
+    """
+    groups = {
+        group
+        for o in spec.objects.values()
+        for group in (o.read_quota, o.write_quota, o.match_quota or o.read_quota)
+    }
+    if not (registry.FOLDER / f"{spec.platform}.json").exists():
+        return registry.Limits(
+            platform=spec.platform, quotas={}, groups={g: [] for g in groups}, headers=[],
+            retry_after_max_s=3600,
+        )  # fmt: skip
+    if connection is None:
+        return registry.load(spec.platform)
+    return registry.load(spec.platform, connection.tier, connection.quotas)
+
+
+@dataclass(slots=True)
+class Paid:
+    """What one request has paid. Its answers correct what is thought to be left."""
+
+    limiter: Limiter
+    group: str
+    priority: Priority
+    held: AsyncExitStack
+    permit: Permit
+
+    async def another(self) -> None:
+        """Pay for one more request of the same work, after the last was answered. Nothing is held
+        while waiting: with a limit on requests at once, all could wait for each other."""
+        await self.held.aclose()
+        self.permit = await self.held.enter_async_context(
+            self.limiter.permit(self.group, self.priority)
+        )
+
+    def answered(self, call: Call) -> None:
+        if not call.sent:
+            self.permit.sent = False
+        elif 0 < call.status < 400:
+            self.limiter.observe(self.group, call.headers)
+
+    def unused(self) -> None:
+        """There was nothing to send."""
+        self.permit.sent = False
+
+
+class Limits:
+    """Of one account."""
+
+    def __init__(
+        self, limits: registry.Limits, write_lease: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self.limiter = Limiter(limits, write_lease=write_lease)
+
+    @asynccontextmanager
+    async def permit(self, group: str, priority: Priority) -> AsyncIterator[Paid]:
+        """Waits until one request of the group may start. Raises NoLease."""
+        async with AsyncExitStack() as held:
+            permit = await held.enter_async_context(self.limiter.permit(group, priority))
+            yield Paid(self.limiter, group, priority, held, permit)
+
+    def restore(self, document: bytes) -> None:
+        self.limiter.restore(document)
+
+    def throttled(self, group: str, wait_s: float | None, window: str) -> None:
+        self.limiter.refused(group, wait_s, window)
+
+    def why(self, group: str, priority: Priority) -> tuple[str, float]:
+        """(what rows of this group wait for, seconds until one could go)."""
+        wait_s = self.limiter.wait_s(group)
+        full = [v for v in self.views() if v.window in self._windows(group) and v.left <= 0]
+        if not full:
+            return f"other rows go first ({priority.value})", 0.0
+        names = ", ".join(v.window for v in full)
+        return f"quota {group} used up: {names}", min(wait_s, 86_400.0)
+
+    def _windows(self, group: str) -> list[str]:
+        return self.limiter.limits.groups.get(group, [])
+
+    def views(self) -> list[QuotaView]:
+        return self.limiter.view()
+
+    def spent(self) -> int:
+        return self.limiter.tokens_spent
+
+    async def close(self) -> None:
+        await self.limiter.close()

@@ -1,0 +1,259 @@
+"""Reads from a platform: pages of a bulk run, and single objects that a thin event left unknown.
+
+What is read becomes events like any other. The events of one command, its journal entry and its
+offset are one transaction: a command that is done again after a crash leaves nothing twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import structlog
+
+from connectors.base import ByIds, Changes, Found, Page, PlatformError
+from connectors.http import Trail, trail
+from connectors.lanes import Taken
+from connectors.office import Client
+from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge
+from connectors.registry import Misconfigured
+from connectors.settling import Send, wall_ms
+from connectors.wire import Wire, event_headers
+from ratelimits.limiter import NoLease
+from schemas import ids
+from schemas.commands import Priority
+from schemas.events import EventKind, Origin
+from schemas.journal import JournalKind, Standing
+from schemas.topics import JOURNAL, events_of
+
+if TYPE_CHECKING:
+    from connectors.account import Account
+
+__all__ = ["fetch", "read"]
+
+log = structlog.get_logger("connectors")
+
+RECORDS_MAX = 2_000
+"""Of one transaction; a page that is begun is always taken whole."""
+BYTES_MAX = 8_000_000
+RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+T = TypeVar("T")
+
+
+class Fetched(NamedTuple):
+    """What one FetchPages has read."""
+
+    pages: list[Page]
+    cursor: str
+    """Where the next page begins."""
+    last: bool
+
+
+async def fetch(account: "Account", taken: Taken, command: dict[str, Any]) -> None:
+    """A FetchPages: tried until it succeeds; a run that waits for it says so by itself."""
+
+    async def once(client: Client) -> Fetched:
+        return await _pages(account, client, taken, command)
+
+    fetched = await _until_it_works(account, taken, once)
+    office = account.office
+    taken.sends = list(_fetched(office.platform, taken, command, fetched, office.wire))
+    office.done(taken)
+
+
+async def _until_it_works(
+    account: "Account", taken: Taken, once: Callable[[Client], Awaitable[T]]
+) -> T:
+    """Repeat a read, with waits; a halted account waits until it opens."""
+    tries = 0
+    while True:
+        await account.opened()
+        try:
+            client = account.office.client(taken.connection)
+        except Misconfigured as error:
+            account.halt(str(error))
+            continue
+        try:
+            return await once(client)
+        except PlatformError as error:
+            outcome = client.connector.handle_error(error)
+        except NoLease:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a connector throws must not end the worker
+            outcome = Retry(f"connector failed: {type(error).__name__}")
+        await _failed(account, client, taken, outcome, tries)
+        tries += not isinstance(outcome, Throttled)
+
+
+async def _pages(
+    account: "Account", client: Client, taken: Taken, command: dict[str, Any]
+) -> Fetched:
+    """Up to `pages_max` pages. An error after the first ends the command early: what was read
+    counts."""
+    spec = client.spec.objects[taken.object_type]
+    fields = account.office.fetch_fields(taken.connection, taken.object_type)
+    pages: list[Page] = []
+    cursor, records, size = command["cursor"], 0, 0
+    for _ in range(max(1, command["pages_max"])):
+        try:
+            async with account.limits.permit(spec.read_quota, Priority.bulk) as permit:
+                with trail(Trail(another=permit.another, answered=permit.answered)):
+                    page = await client.connector.fetch_records(
+                        Changes(taken.object_type, cursor, fields)
+                    )
+        except PlatformError:
+            if pages:
+                return Fetched(pages, cursor, False)
+            raise
+        account.gate.answered(account.office.now_s())
+        pages.append(page)
+        cursor = page.cursor
+        records += len(page.records)
+        size += sum(len(r.payload) + len(r.values) for r in page.records)
+        if page.last:
+            return Fetched(pages, cursor, True)
+        if records >= RECORDS_MAX or size >= BYTES_MAX:
+            break
+    return Fetched(pages, cursor, False)
+
+
+def _fetched(
+    platform: str, taken: Taken, command: dict[str, Any], fetched: Fetched, wire: Wire
+) -> Iterator[Send]:
+    """The events of these pages and their journal entry."""
+    run, record_no, now_ms = taken.run, command["record_no"], wall_ms()
+    notes: list[dict[str, Any]] = []
+    for page in fetched.pages:
+        for found in page.records:
+            key = ids.object_key(taken.connection, taken.object_type, found.object_id)
+            event_id = ids.fetched_event_id(run, key, found.payload)
+            yield _event(
+                platform, taken, found, key, event_id, Origin.fetch, record_no, now_ms, wire
+            )
+            notes.append(
+                {
+                    "row_id": ids.row_id(event_id, taken.sync),
+                    "event_id": event_id,
+                    "record_no": record_no,
+                    "standing": Standing.in_transit.value,
+                }
+            )
+            record_no += 1
+    entry = wire.entry(
+        JournalKind.page_fetched, notes, at_ms=now_ms, sync=taken.sync, run=run,
+        connection=taken.connection, account=taken.account, step=command["step"],
+        cursor=fetched.cursor, pages=len(fetched.pages), records=len(notes), last=fetched.last,
+    )  # fmt: skip
+    yield Send(JOURNAL, entry, run or taken.sync)
+
+
+def _event(
+    platform: str, taken: Taken, found: Found, key: str, event_id: str, origin: Origin,
+    record_no: int, now_ms: int, wire: Wire,
+) -> Send:  # fmt: skip
+    kind = EventKind.deleted if found.archived else EventKind.updated
+    value = wire.event(
+        {
+            "event_id": event_id,
+            "connection": taken.connection,
+            "platform": platform,
+            "object_type": taken.object_type,
+            "object_id": found.object_id,
+            "kind": kind.value,
+            "origin": origin.value,
+            "run": taken.run,
+            "record_no": record_no,
+            "occurred_ms": found.occurred_ms or now_ms,
+            "time_certain": found.occurred_ms > 0,
+            "received_ms": now_ms,
+            "values": found.values,
+            "payload": found.payload,
+        }
+    )
+    headers = event_headers(platform, taken.connection, event_id, origin.value, found.occurred_ms)
+    return Send(events_of(platform), value, key, -1, headers)
+
+
+async def read(account: "Account", taken: Taken, command: dict[str, Any]) -> None:
+    """A ReadObjects: tried until it succeeds. An object that is not there any more is told as
+    deleted, so that nobody waits for it."""
+    left = list(dict.fromkeys(command["object_ids"]))
+    fields, rows_max = tuple(command["fields"]), 0
+
+    async def once(client: Client) -> tuple[list[str], Page]:
+        nonlocal rows_max
+        spec = client.spec.objects[taken.object_type]
+        part = left[: rows_max or spec.read_rows_max]
+        while True:
+            asked = ByIds(taken.object_type, tuple(part), fields)
+            try:
+                async with account.limits.permit(spec.read_quota, Priority.live) as permit:
+                    with trail(Trail(another=permit.another, answered=permit.answered)):
+                        return part, await client.connector.fetch_records(asked)
+            except PlatformError as error:
+                if not isinstance(client.connector.handle_error(error), Parked | TooLarge):
+                    raise
+                if len(part) == 1:
+                    return part, Page([])  # this very id is refused: it names nothing
+                rows_max = len(part) // 2
+                part = part[:rows_max]
+
+    while left:
+        part, page = await _until_it_works(account, taken, once)
+        account.gate.answered(account.office.now_s())
+        taken.sends += _read(account.office.platform, taken, part, page, account.office.wire)
+        del left[: len(part)]
+    account.office.done(taken)
+
+
+def _read(
+    platform: str, taken: Taken, asked: Sequence[str], page: Page, wire: Wire
+) -> Iterator[Send]:
+    """Events with ids of this very command: the same content read again later is news to whoever
+    asked for it."""
+    now_ms = wall_ms()
+    here = {found.object_id: found for found in page.records}
+    for object_id in asked:
+        found = here.get(object_id) or Found(object_id, b"{}", b"", archived=True)
+        key = ids.object_key(taken.connection, taken.object_type, object_id)
+        name = f"read:{platform}:{taken.partition}:{taken.offset}"
+        event_id = ids.fetched_event_id(name, key, found.payload)
+        yield _event(platform, taken, found, key, event_id, Origin.read, -1, now_ms, wire)
+
+
+async def _failed(
+    account: "Account", client: Client, taken: Taken, outcome: Outcome, tries: int
+) -> None:
+    """Act on it, and wait before the next try."""
+    group = client.spec.objects[taken.object_type].read_quota
+    match outcome:
+        case Throttled(wait_s, window):
+            account.limits.throttled(group, wait_s, window)
+            return
+        case Halted(why):
+            account.halt(why)
+            return
+        case Retry(why):
+            account.gate.failed(account.office.now_s(), why)
+        case Parked(code, words):
+            why = f"{code}: {words}"[:300]
+        case _:
+            why = type(outcome).__name__
+    log.warning(
+        "read failed", platform=account.office.platform, account=account.name, tries=tries + 1
+    )
+    if tries == 0:
+        _say(account, taken, why)
+    await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+
+
+def _say(account: "Account", taken: Taken, why: str) -> None:
+    """Into the journal, so that whoever asks why nothing moves finds it there."""
+    if not taken.run:
+        return
+    entry = account.office.wire.entry(
+        JournalKind.account_state, [], at_ms=wall_ms(), sync=taken.sync, run=taken.run,
+        connection=taken.connection, account=taken.account, why=f"fetch failed: {why}",
+    )  # fmt: skip
+    account.office.also([Send(JOURNAL, entry, taken.run)], account.partition)

@@ -1,0 +1,78 @@
+"""Platform name to connector class, and a connection's definition to a working connector."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from connectors.base import Connector, Http
+from connectors.http import HttpClient
+from schemas.definitions import Connection
+from schemas.secrets import SecretMissing, resolve
+
+__all__ = ["CONNECTORS", "Misconfigured", "build", "connector_class", "platforms", "register"]
+
+CONNECTORS: dict[str, str | type[Connector]] = {
+    "hubspot": "connectors.platforms.hubspot:HubSpot",
+    "mailchimp": "connectors.platforms.mailchimp:Mailchimp",
+    "salesforce": "connectors.platforms.salesforce:Salesforce",
+}
+"""Imported when needed: a worker for one platform does not load the others."""
+
+
+class Misconfigured(Exception):
+    """A connection that cannot be worked with; the text says why, without secrets."""
+
+
+def platforms() -> list[str]:
+    return sorted(CONNECTORS)
+
+
+def register(platform: str, connector: type[Connector]) -> None:
+    """Add a connector that is not part of this package."""
+    CONNECTORS[platform] = connector
+
+
+def connector_class(platform: str) -> type[Connector]:
+    """Raises Misconfigured for a platform that nobody wrote."""
+    known = CONNECTORS.get(platform)
+    if known is None:
+        raise Misconfigured(f"unknown platform {platform!r}; known: {', '.join(platforms())}")
+    if isinstance(known, str):
+        module, _, name = known.partition(":")
+        known = CONNECTORS[platform] = getattr(importlib.import_module(module), name)
+    return known
+
+
+def build(
+    connection: Connection, client: Callable[[str], Http] = HttpClient
+) -> tuple[Connector, Http]:
+    """The connector of a connection, and the client that it sends with (the caller closes it).
+
+    Reads the secrets anew. Raises Misconfigured: unknown platform, wrong options, no address, a
+    secret that is not there.
+    """
+    name = connection.connection
+    make: Any = connector_class(connection.platform)
+    spec = make.spec
+    try:
+        config = spec.config.model_validate(connection.options)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Misconfigured(f"connection {name}: options.{where}: {first['msg']}") from None
+    base_url = connection.base_url or spec.base_url.format(**config.model_dump())
+    if not base_url.startswith(("https://", "http://")):
+        raise Misconfigured(f"connection {name}: base_url is missing or no http(s) address")
+    secrets = {}
+    for secret in spec.secrets:
+        reference = connection.secrets.get(secret)
+        if reference is None:
+            raise Misconfigured(f"connection {name}: secret {secret!r} is not given")
+        try:
+            secrets[secret] = resolve(reference)
+        except SecretMissing as error:
+            raise Misconfigured(f"connection {name}: {error}") from None
+    http = client(base_url)
+    return make(config, secrets, http), http

@@ -1,0 +1,195 @@
+"""Finished commands to what one transaction writes: outcomes, journal, offsets. No I/O."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from connectors.lanes import Item, Taken
+from connectors.outcome import (
+    Accepted,
+    Outcome,
+    Parked,
+    Returned,
+    Unchanged,
+    Unknown,
+    Written,
+)
+from connectors.wire import Wire
+from schemas.journal import JournalKind, Standing
+from schemas.outcomes import OutcomeKind
+from schemas.topics import JOURNAL, commands_of, outcomes_of
+
+__all__ = ["AGAIN", "Request", "Send", "Settled", "again", "redacted", "sends_of"]
+
+AGAIN = "again"
+"""Header of a command that was written again: when it was first read, and attempts by row id."""
+REASON_MAX = 300
+
+
+class Send(NamedTuple):
+    """One message to write."""
+
+    topic: str
+    value: bytes | None
+    key: str
+    partition: int = -1
+    """-1: derived from the key."""
+    headers: list[tuple[str, str | bytes | None]] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request that carried rows; filled in when it is over."""
+
+    request_id: str
+    rows: int
+    name: str = ""
+    status: int = 0
+    took_ms: int = 0
+
+
+class Settled(NamedTuple):
+    """A row and its fate."""
+
+    item: Item
+    outcome: Outcome
+    request: Request | None
+    position: int
+    at_ms: int
+
+
+def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]:
+    """All messages that these finished commands owe. In the journal one entry a request, sync and
+    run; rows that were given back have none: the person's state says where they wait."""
+    sends: list[Send] = []
+    entries: dict[tuple[str, str, str], tuple[Request, list[dict[str, Any]], int]] = {}
+    topic = outcomes_of(platform)
+    for taken in commands:
+        sends += taken.sends
+        if taken.again:
+            sends.append(again(platform, taken, wire))
+        for settled in taken.settled:
+            item, outcome, request, position, at_ms = settled
+            said = _said(outcome)
+            row = item.row
+            request_id = request.request_id if request else ""
+            record = {
+                "row_id": row.row_id,
+                "person": row.person,
+                "connection": taken.connection,
+                "object_type": taken.object_type,
+                "sync": taken.sync,
+                "run": taken.run,
+                "request_id": request_id,
+                "position": position,
+                "attempts": max(1, item.attempts),
+                "at_ms": at_ms,
+                **said,
+            }
+            sends.append(Send(topic, wire.outcome(record), row.person))
+            if request is None or isinstance(outcome, Returned):
+                continue
+            key = (request_id, taken.sync, taken.run)
+            entry = entries.get(key)
+            if entry is None:
+                entry = entries[key] = request, [], at_ms
+            entry[1].append(_note(settled, said))
+    for (request_id, sync, run), (request, notes, at_ms) in entries.items():
+        value = wire.entry(
+            JournalKind.settled, notes, at_ms=at_ms, sync=sync, run=run, request_id=request_id,
+            request=request.name, status=request.status, took_ms=request.took_ms,
+            records=request.rows,
+        )  # fmt: skip
+        sends.append(Send(JOURNAL, value, run or sync))
+    return sends
+
+
+def again(platform: str, taken: Taken, wire: Wire) -> Send:
+    """The rows of a command that still wait, for the end of its partition."""
+    record = {
+        "account": taken.account,
+        "connection": taken.connection,
+        "object_type": taken.object_type,
+        "sync": taken.sync,
+        "run": taken.run,
+        "priority": taken.priority.value,
+        "decided_ms": taken.decided_ms,
+        "rows": [item.raw for item in taken.again],
+    }
+    attempts = {item.row.row_id: item.attempts for item in taken.again if item.attempts}
+    header = json.dumps({"taken_ms": taken.taken_ms, "attempts": attempts})
+    return Send(
+        commands_of(platform), wire.batch(record), taken.account, taken.partition, [(AGAIN, header)]
+    )
+
+
+def _said(outcome: Outcome) -> dict[str, Any]:
+    """What differs from the defaults of RecordOutcome."""
+    match outcome:
+        case Written(object_id):
+            return {"kind": OutcomeKind.written.value, "object_id": object_id}
+        case Unchanged(object_id):
+            return {"kind": OutcomeKind.unchanged.value, "object_id": object_id}
+        case Accepted(receipt):
+            return {"kind": OutcomeKind.accepted.value, "receipt": receipt}
+        case Parked(code, words, field):
+            return {"kind": OutcomeKind.parked.value, "code": code, "words": words, "field": field}
+        case Unknown(why):
+            return {"kind": OutcomeKind.unknown.value, "code": "unknown", "words": why}
+        case Returned(reason, until_ms):
+            return {"kind": OutcomeKind.returned.value, "code": "returned", "words": reason,
+                    "until_ms": until_ms}  # fmt: skip
+        case _:
+            raise AssertionError(f"{type(outcome).__name__} never leaves the worker")
+
+
+STANDING = {
+    "written": Standing.written.value,
+    "unchanged": Standing.unchanged.value,
+    "accepted": Standing.accepted.value,
+    "parked": Standing.parked.value,
+    "unknown": Standing.parked.value,  # the person's state parks it
+}
+
+
+def _note(settled: Settled, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults of RowNote."""
+    item, request = settled.item, settled.request
+    note = {
+        "row_id": item.row.row_id,
+        "event_id": item.raw["event_id"],
+        "person": item.row.person,
+        "record_no": item.raw["record_no"],
+        "standing": STANDING[said["kind"]],
+        "request_id": request.request_id if request else "",
+        "position": settled.position,
+        "attempts": item.attempts,
+    }
+    if "code" in said:
+        note |= {
+            "code": said["code"],
+            "field": said.get("field", ""),
+            "reason": redacted(said.get("words", ""), item.row.fields),
+        }
+    return note
+
+
+def redacted(words: str, fields: Mapping[str, Any]) -> str:
+    """A platform's words, with our own values in them replaced by the names of their fields.
+
+    Longest values first; fewer than 3 characters say nothing about anybody. At most 300 characters.
+    """
+    named = sorted(
+        ((str(v), f) for f, v in fields.items() if isinstance(v, str | int | float)),
+        key=lambda pair: -len(pair[0]),
+    )
+    for value, name in named:
+        if len(value) >= 3:
+            words = words.replace(value, f"<{name}>")
+    return words[:REASON_MAX]
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000

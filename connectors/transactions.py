@@ -1,0 +1,134 @@
+"""What the worker commits, as Kafka transactions: offsets, outcomes, journal, events.
+
+Runs in a thread of its own. The offsets go first: they carry generation and member of the group,
+so a worker that lost its partitions writes nothing that anybody sees.
+"""
+
+import struct
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from connectors.exits import leave
+from connectors.settling import Send
+
+__all__ = ["Transactions"]
+
+TIMEOUT_S = 10.0
+"""After a crash readers of the same partitions stand still for at most this long."""
+MESSAGE_BYTES_MAX = 4_000_000
+"""Under the brokers' limit (4 MiB, syncline/stack.py)."""
+TRIES = 10
+GONE = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+    }
+)
+"""Another generation has begun: what partitions we keep may be committed under the new one."""
+
+
+class Transactions:
+    """One transactional producer. `commit` from one thread at a time."""
+
+    def __init__(self, kafka: Mapping[str, Any], transactional_id: str, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._producer = Producer(
+            {
+                **kafka,
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": int(TIMEOUT_S * 1000),
+                "partitioner": "murmur2_random",
+                "message.max.bytes": MESSAGE_BYTES_MAX,
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "retry.backoff.ms": 10,  # else 100 ms a transaction
+                "retry.backoff.max.ms": 50,
+                "queue.buffering.max.messages": 200_000,
+                "queue.buffering.max.kbytes": 128 * 1024,
+            }
+        )
+
+    def start(self) -> None:
+        """Throw out whoever had this slot before, and end what he left open. Raises
+        KafkaException where Kafka is away for a minute."""
+        self._insist(self._producer.init_transactions, 10.0, wait_s=60.0)
+
+    def commit(self, due: Callable[[], tuple[list[Send], list[TopicPartition]]]) -> None:
+        """Blocks. `due` is asked after the group's generation was taken, and again at each try: it
+        leaves out what belongs to partitions that are not ours any more. Leaves the process where
+        going on is not safe."""
+        for attempt in range(1, TRIES + 1):
+            generation = self._consumer.consumer_group_metadata()
+            _check(generation)
+            sends, offsets = due()
+            if not sends and not offsets:
+                return
+            try:
+                self._once(sends, offsets, generation)
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                if error.fatal() or not error.txn_requires_abort():
+                    leave("commit failed", error=str(error), fatal=error.fatal())
+                self._abort(error)
+                # An aborted transaction is written again, with the outcomes in hand. Another
+                # generation has begun, the broker was away for too long, or it forgot our id.
+                if attempt == TRIES:
+                    leave("commit failed", error=str(error), attempts=attempt)
+                time.sleep(0.1 * attempt if error.code() in GONE else 0.02)
+            else:
+                return
+
+    def _once(self, sends: list[Send], offsets: list[TopicPartition], generation: Any) -> None:
+        producer = self._producer
+        producer.begin_transaction()
+        if offsets:
+            self._insist(producer.send_offsets_to_transaction, offsets, generation, 10.0)
+        for topic, value, key, partition, headers in sends:
+            self._produce(topic, value, key, partition, headers)
+        self._insist(producer.commit_transaction, 30.0)
+
+    def _abort(self, cause: KafkaError) -> None:
+        try:
+            self._insist(self._producer.abort_transaction, 10.0)
+        except KafkaException as second:
+            leave("commit not aborted", error=str(cause), second=str(second))
+
+    def _produce(
+        self, topic: str, value: bytes | None, key: str, partition: int, headers: Any
+    ) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, None, None, 0, headers)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def _insist(self, call: Callable[..., Any], *args: Any, wait_s: float = 30.0) -> None:
+        """Repeat the same call while the client says so: a broker may be away for a moment."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                call(*args)
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def close(self) -> None:
+        self._producer.flush(1.0)
+
+
+def _check(generation: Any) -> None:
+    """`(-1, "")` would be no fence for a dynamic member; ours is static, and the broker refuses it,
+    but nothing is written in vain. Layout: rd_kafka_consumer_group_metadata_write, version 2."""
+    data = bytes(generation)
+    assert data.startswith(b"CGMDv2:"), "librdkafka writes group metadata in another way"
+    if struct.unpack_from("=i", data, 7)[0] < 0:
+        time.sleep(0.05)  # between two generations: the refusal is retried

@@ -1,0 +1,216 @@
+"""A write request: send it, and act on what the connector says became of it.
+
+Row by row where the answer tells rows apart. What concerns the request as a whole (the very same
+outcome object for every row) is split, waited for, or halts the account, so that a row-level
+refusal never costs its neighbours.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, assert_never
+
+import structlog
+
+from connectors.base import Connector, FieldsOf, ObjectSpec, PlatformError
+from connectors.http import Trail, trail
+from connectors.lanes import Item, Lane, Place
+from connectors.office import Client
+from connectors.outcome import (
+    Accepted,
+    Halted,
+    Outcome,
+    Parked,
+    Retry,
+    Returned,
+    Throttled,
+    TooLarge,
+    Unchanged,
+    Unknown,
+    Written,
+)
+from connectors.registry import Misconfigured
+from connectors.settling import Request
+from schemas.commands import Priority
+
+if TYPE_CHECKING:
+    from connectors.account import Account
+
+__all__ = ["ATTEMPTS_MAX", "UNKNOWN_OBJECT", "judge", "probe", "upload"]
+
+log = structlog.get_logger("connectors")
+
+ATTEMPTS_MAX = 3
+RETRY_S = (0.5, 2.0, 4.0)
+UNKNOWN_OBJECT = ObjectSpec(kind="fact", repeat="unsafe", batch_rows_max=1)
+"""Stands in for an object type that the platform does not have: its rows are parked."""
+
+
+async def upload(
+    account: "Account", client: Client, lane: Lane, items: list[Item], request: Request, of: Trail
+) -> None:
+    """Send these rows in one request. Returns when each is settled, or waits somewhere else."""
+    office, rows = account.office, [item.row for item in items]
+    unsafe = items[0].spec.repeat == "unsafe"
+    if unsafe:
+        ids = [row.row_id for row in rows]
+        key = await office.intend(account.partition, account.name, request.request_id, ids)
+        account.intents.update(dict.fromkeys(ids, key))
+    try:
+        outcomes = await client.connector.upload_batch(lane.object_type, rows)
+    except Exception as error:  # noqa: BLE001 - whatever a connector throws is the rows' fault at most
+        log.error("connector failed", platform=office.platform, error=type(error).__name__)
+        outcomes = _all(Retry(f"connector failed: {type(error).__name__}"), items)
+    if len(outcomes) != len(items):
+        outcomes = _all(Retry(f"{len(outcomes)} outcomes for {len(items)} rows"), items)
+    if unsafe:
+        outcomes = [_not_again(outcome, of) for outcome in outcomes]
+    judge(account, client.connector, lane, items, outcomes, request, of)
+
+
+def _all(outcome: Outcome, items: Sequence[Item]) -> list[Outcome]:
+    return [outcome] * len(items)
+
+
+def _not_again(outcome: Outcome, of: Trail) -> Outcome:
+    """Of a row whose repeat could do harm: what may have been applied is unknown."""
+    if isinstance(outcome, Retry) and (of.unanswered or 200 <= of.status < 300):
+        return Unknown(outcome.why)
+    return outcome
+
+
+def judge(
+    account: "Account", connector: Connector, lane: Lane, items: list[Item],
+    outcomes: Sequence[Outcome], request: Request, of: Trail,
+) -> None:  # fmt: skip
+    """Every row ends settled, split off, waiting in its lane, or given back."""
+    request.name, request.status, request.took_ms = of.name, of.status, of.took_ms
+    good = 200 <= of.status < 300
+    if good:
+        account.gate.answered(account.office.now_s())
+    whole = all(o is outcomes[0] for o in outcomes) and (len(items) > 1 or not good)
+    if whole:
+        _whole(account, lane, items, outcomes[0], request)
+        return
+    for position, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
+        _row(account, lane, item, outcome, request, position)
+    account.gate.wrote()
+
+
+def _whole(
+    account: "Account", lane: Lane, items: list[Item], outcome: Outcome, request: Request
+) -> None:
+    """One outcome for the request as such."""
+    match outcome:
+        case Parked() if len(items) > 1:
+            account.split(lane, items)
+        case TooLarge() if len(items) > 1:
+            account.rows_max[lane.object_type] = max(1, len(items) // 2)
+            account.office.also([account.learned()], account.partition)
+            account.split(lane, items)
+        case Retry(why, wait_s):
+            _fault(account, lane, items, why, wait_s, request)
+        case Throttled(wait_s, window):
+            account.limits.throttled(lane.group, wait_s, window)
+            account.back(items)
+        case Halted(why):
+            account.halt(why)
+            account.give_back(items)
+        case _:
+            for position, item in enumerate(items):
+                _row(account, lane, item, outcome, request, position)
+
+
+def _fault(
+    account: "Account", lane: Lane, items: list[Item], why: str, wait_s: float, request: Request
+) -> None:
+    """No good answer at all. Whose fault is it? The platform's, as long as nothing else has been
+    answered since these rows were tried last; then no attempt is spent, and the account waits."""
+    gate, now_s = account.gate, account.office.now_s()
+    for item in items:
+        item.attempts += item.fault_s == 0.0 or gate.answered_s > item.fault_s
+        item.fault_s = now_s
+    worst = max(item.attempts for item in items)
+    if worst < ATTEMPTS_MAX:
+        gate.failed(now_s, why)
+        account.later(items, max(wait_s, gate.until_s - now_s))
+    elif len(items) > 1:  # one of them makes the platform fail: find it
+        for item in items:
+            item.attempts = ATTEMPTS_MAX - 1
+        account.split(lane, items)
+    else:
+        account.settle(items[0], Parked("retries_exhausted", why), request, 0)
+
+
+def _row(
+    account: "Account", lane: Lane, item: Item, outcome: Outcome, request: Request, position: int
+) -> None:
+    """One outcome for one row."""
+    match outcome:
+        case Written() | Unchanged() | Accepted() | Parked() | Unknown() | Returned():
+            account.settle(item, outcome, request, position)
+        case Retry(why, wait_s):
+            item.attempts += 1
+            if item.attempts >= ATTEMPTS_MAX:
+                item.attempts -= 1  # parking counts it
+                account.settle(item, Parked("retries_exhausted", why), request, position)
+            else:
+                account.later([item], wait_s or RETRY_S[item.attempts - 1])
+        case Throttled(wait_s, window):
+            account.limits.throttled(lane.group, wait_s, window)
+            account.back([item])
+        case TooLarge(why):
+            account.settle(item, Parked("too_large", why), request, position)
+        case Halted(why):
+            account.halt(why)
+            if item.place is Place.out:
+                account.give_back([item])
+        case _:
+            assert_never(outcome)
+
+
+async def probe(account: "Account") -> None:
+    """Ask something cheap, to know whether the account answers. Reads the secrets anew, so that a
+    rotated key is found."""
+    office, gate = account.office, account.gate
+    for name in sorted(account.connections):
+        if gate.halted:
+            office.refresh(name)
+        try:
+            client = office.client(name)
+        except Misconfigured as error:
+            gate.still_halted(office.now_s())
+            gate.halted = str(error)
+            return
+        object_type, spec = next(iter(client.spec.objects.items()))
+        async with account.limits.permit(spec.read_quota, Priority.live) as permit:
+            with trail(Trail(another=permit.another, answered=permit.answered)):
+                try:
+                    await client.connector.fetch_records(FieldsOf(object_type))
+                except PlatformError as error:
+                    _probed(account, spec.read_quota, client.connector.handle_error(error))
+                    return
+                except Exception as error:  # noqa: BLE001 - it cannot be probed; rows will tell
+                    log.error("probe failed", platform=office.platform, error=type(error).__name__)
+    if gate.halted:
+        account.reopen("a probe was answered")
+    else:
+        gate.answered(office.now_s())
+
+
+def _probed(account: "Account", group: str, outcome: Outcome) -> None:
+    """The answer to a probe was no good one."""
+    gate, now_s = account.gate, account.office.now_s()
+    match outcome:
+        case Halted(why):
+            if gate.halted:
+                gate.still_halted(now_s)
+            else:
+                account.halt(why)
+        case Throttled(wait_s, window):
+            account.limits.throttled(group, wait_s, window)
+            gate.until_s = max(gate.until_s, now_s + (wait_s or 1.0))
+        case _ if gate.halted:
+            gate.still_halted(now_s)
+        case Retry(why):
+            gate.failed(now_s, why)
+        case _:
+            gate.answered(now_s)  # it answers, if not to this

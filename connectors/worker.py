@@ -1,0 +1,424 @@
+"""One platform's worker: commands in, requests out, outcomes back. The owner of its accounts.
+
+It keeps no state that a crash could lose: offsets are the checkpoint, and they are committed in the
+same transaction as the outcomes, journal entries and events that stand for them.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+from confluent_kafka import TopicPartition
+
+from connectors import reading
+from connectors.account import Account
+from connectors.directory import Directory
+from connectors.exits import leave
+from connectors.handover import Handover, Inherited, intent_key, lease_key
+from connectors.intake import Intake, Record
+from connectors.lanes import Place, Taken
+from connectors.limits import Limits, limits_of
+from connectors.office import Client
+from connectors.partition import Partition
+from connectors.registry import Misconfigured, connector_class
+from connectors.settling import AGAIN, Send, sends_of, wall_ms
+from connectors.stats import Stats
+from connectors.transactions import Transactions
+from connectors.wire import Wire
+from schemas.codec import Undecodable
+from schemas.commands import CheckJob, FetchPages, Priority, ReadObjects, Recall, UploadBatch
+from schemas.handover import Intent, Lease
+from schemas.parked import ParkedRecord, Stage
+from schemas.topics import PARKED, commands_of
+
+__all__ = ["Worker"]
+
+log = structlog.get_logger("connectors")
+
+COMMIT_S = 0.05
+COMMIT_ROWS = 4_000
+SWEEP_S = 0.5
+FINISH_S = 5.0
+"""What is out gets so long to come back when partitions or the process go."""
+
+
+class Worker:
+    """Implements `connectors.intake.Owner` and `connectors.office.Office`."""
+
+    def __init__(
+        self, platform: str, kafka: Mapping[str, Any], wire: Wire, directory: Directory,
+        handover: Handover, slot: str, partitions: int,
+    ) -> None:  # fmt: skip
+        """`slot`: stable name of this process; two that run at once never share one."""
+        self.platform, self.wire, self.partitions = platform, wire, partitions
+        self.directory, self._handover = directory, handover
+        self.topic = commands_of(platform)
+        group = f"connectors.{platform}"
+        self.intake = Intake(kafka, self.topic, group, f"{group}.{slot}", self)
+        self._transactions = Transactions(kafka, f"{group}.{slot}", self.intake.consumer)
+        self.parts: dict[int, Partition] = {}
+        self.accounts: dict[str, Account] = {}
+        self.stats = Stats()
+        self._epochs = 0
+        self._finished: list[Taken] = []
+        self._also: list[tuple[Send, int, int]] = []
+        """(message, partition, epoch)"""
+        self._due = asyncio.Event()
+        self._full = asyncio.Event()
+        self._rows = 0
+        self._committing = asyncio.Lock()
+        self._committer = ThreadPoolExecutor(1, f"commit {platform}")
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Raises KafkaException where Kafka is away."""
+        await asyncio.to_thread(self._transactions.start)
+        self.directory.changed.append(self._definitions_changed)
+        self.intake.start()
+        for work in (self._commit_on(), self._sweep_on()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(self._task_ended)
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Finish or hand back what is in hand; within about 8 s."""
+        self.intake.pause(frozenset(self.parts))
+        await self.hand_back(list(self.parts))
+        await self.intake.stop()
+        for task in self._tasks:
+            task.cancel()
+        self._transactions.close()
+
+    @property
+    def ready(self) -> bool:
+        """It is a member of its group and has begun, also where others own all partitions."""
+        return self.intake.joined
+
+    # ---- Owner: partitions
+
+    def inherit(self, partition: int) -> Inherited:
+        return self._handover.read(self.platform, partition)
+
+    async def assigned(
+        self, committed: Sequence[TopicPartition], inherited: Mapping[int, Any]
+    ) -> None:
+        for part in committed:
+            self._epochs += 1
+            number = part.partition
+            self.parts[number] = Partition(
+                number, self._epochs, part.offset, part.metadata or "", inherited[number]
+            )
+        log.info("assigned", platform=self.platform, partitions=sorted(self.parts))
+
+    async def hand_back(self, partitions: Sequence[int]) -> None:
+        """What is out may come back for a moment; what waits is left to the successor."""
+        mine = [a for a in self.accounts.values() if a.partition in partitions]
+        await asyncio.gather(*(account.stop(FINISH_S) for account in mine))
+        for number in partitions:
+            if (part := self.parts.get(number)) is not None:
+                for taken in part.half_done():
+                    self._write_again(part, taken, everything=True)
+        await self.commit()
+        for account in mine:
+            await account.limits.close()
+        self._drop(partitions)
+        log.info("handed back", platform=self.platform, partitions=sorted(partitions))
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        """Somebody else owns them by now: nothing of ours may be written any more."""
+        log.warning("lost", platform=self.platform, partitions=sorted(partitions))
+        for account in self.accounts.values():
+            if account.partition in partitions:
+                account.cut_off()
+        self._drop(partitions)
+
+    def _drop(self, partitions: Sequence[int]) -> None:
+        for number in partitions:
+            self.parts.pop(number, None)
+        self.accounts = {n: a for n, a in self.accounts.items() if a.partition not in partitions}
+        self._pause()
+
+    # ---- Owner: commands
+
+    def take(self, records: Sequence[Record]) -> None:
+        touched: dict[str, Account] = {}
+        for record in records:
+            part = self.parts.get(record.partition)
+            if part is not None and not part.defer(record):
+                self._open(part, record, touched)
+        for account in touched.values():
+            account.go()
+        self._pause()
+
+    def _open(self, part: Partition, record: Record, touched: dict[str, Account]) -> None:
+        if not part.stretch.take(record.offset):
+            part.skipped = True
+            self._due.set()
+            return  # a predecessor has finished it
+        taken = Taken(part.number, part.epoch, record.offset, self.now_s(), taken_ms=wall_ms())
+        part.open[record.offset] = taken
+        try:
+            model, command = self.wire.codec.decode_dict(record.value)
+        except Undecodable as error:
+            self._undecodable(taken, record, str(error))
+            return
+        if model is Recall:
+            for row_id in command["row_ids"]:
+                self._recall(part, command["account"], row_id)
+            self.done(taken)
+            return
+        if model not in (UploadBatch, FetchPages, ReadObjects, CheckJob):
+            self._undecodable(taken, record, f"{model.__name__} is no command")
+            return
+        taken.account, taken.connection = command["account"], command["connection"]
+        taken.object_type = command.get("object_type", "")
+        taken.sync, taken.run = command.get("sync", ""), command.get("run", "")
+        account = self._account(part, taken)
+        touched[account.name] = account
+        if model is UploadBatch:
+            self._upload(part, account, taken, command, record.headers)
+        elif model is CheckJob:
+            self._undecodable(taken, record, "no connector here has jobs to ask about")
+        else:
+            taken.value = record.value or b""
+            work = reading.fetch if model is FetchPages else reading.read
+            taken.task = account.spawn(work(account, taken, command))
+
+    def _upload(
+        self, part: Partition, account: Account, taken: Taken, command: dict[str, Any],
+        headers: list[tuple[str, bytes]] | None,
+    ) -> None:  # fmt: skip
+        taken.priority = Priority(command["priority"])
+        taken.decided_ms = command["decided_ms"]
+        rows = command["rows"]
+        taken.left = len(rows)
+        attempts: dict[str, int] = {}
+        waited_s = 0.0
+        for name, value in headers or ():
+            if name == AGAIN:
+                said = json.loads(value)
+                attempts, taken.taken_ms = said["attempts"], said["taken_ms"]
+                waited_s = max(0.0, (wall_ms() - taken.taken_ms) / 1000)
+        if not rows:
+            self.done(taken)
+            return
+        part.rows += len(rows)
+        self.stats.rows_in += len(rows)
+        account.take(taken, rows, attempts, waited_s)
+        if part.recalled:
+            for row in rows:
+                if part.recalled.pop(row["row_id"], 0):
+                    account.recall(row["row_id"])
+
+    def _recall(self, part: Partition, account: str, row_id: str) -> None:
+        here = self.accounts.get(account)
+        if here is None or not here.recall(row_id):
+            part.remember_recall(row_id)  # it may just be on its way to the end of the partition
+
+    def _account(self, part: Partition, taken: Taken) -> Account:
+        account = self.accounts.get(taken.account)
+        if account is None:
+            account = Account(taken.account, part.number, self, self._limits(part, taken))
+            self.accounts[taken.account] = account
+            account.connections.add(taken.connection)
+            account.inherit(part.inherited)
+        return account
+
+    def _limits(self, part: Partition, taken: Taken) -> Limits:
+        connection = self.directory.connections.get(taken.connection)
+        try:
+            limits = limits_of(connection, connector_class(self.platform).spec)
+        except KeyError as error:
+            log.error("quotas cannot be used", connection=taken.connection, error=str(error))
+            limits = limits_of(None, connector_class(self.platform).spec)
+        key = lease_key(self.platform, taken.account)
+
+        async def write(document: str) -> None:
+            """Only its owner may: a process that slept finds out before it sends."""
+            if not self.intake.fresh:
+                leave("slept longer than the session", platform=self.platform)
+            lease = Lease(account=taken.account, document=document.encode())
+            await self._handover.write(part.number, key, lease)
+
+        return Limits(limits, write)
+
+    def _undecodable(self, taken: Taken, record: Record, why: str) -> None:
+        """Kept with its bytes, under the name of its place in the log."""
+        name = f"{self.topic}-{record.partition}-{record.offset}"
+        parked = ParkedRecord(
+            parked_id=name, stage=Stage.decode, code="undecodable", words=why, first_ms=wall_ms(),
+            last_ms=wall_ms(), source=record.value or b"", fields=b"{}",
+        )  # fmt: skip
+        taken.sends.append(Send(PARKED, self.wire.encode(parked), name))
+        log.error("undecodable command", place=name, why=why)
+        self.done(taken)
+
+    # ---- Office
+
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def client(self, connection: str) -> Client:
+        client = self.directory.client(connection)
+        if client.spec.platform != self.platform:
+            raise Misconfigured(f"connection {connection} is no connection to {self.platform}")
+        return client
+
+    def refresh(self, connection: str) -> None:
+        self.directory.forget(connection)
+
+    def match_field(self, sync: str) -> str:
+        return self.directory.match_field(sync)
+
+    def fetch_fields(self, connection: str, object_type: str) -> tuple[str, ...]:
+        return self.directory.fetch_fields(connection, object_type)
+
+    def fated(self, taken: Taken) -> None:
+        taken.left -= 1
+        taken.first_s = taken.first_s or self.now_s()
+        part = self.parts.get(taken.partition)
+        if part is not None and part.epoch == taken.epoch:
+            part.rows -= 1
+        if taken.left == 0:
+            self.done(taken)
+
+    def done(self, taken: Taken) -> None:
+        part = self.parts.get(taken.partition)
+        if part is None or part.epoch != taken.epoch:
+            return  # read under an assignment that is over: its successor does it again
+        part.open.pop(taken.offset, None)
+        self._finished.append(taken)
+        self._rows += len(taken.settled) + len(taken.sends) + 1
+        self._due.set()
+        if self._rows >= COMMIT_ROWS:
+            self._full.set()
+
+    def also(self, sends: list[Send], partition: int) -> None:
+        part = self.parts.get(partition)
+        if part is not None:
+            self._also += ((send, partition, part.epoch) for send in sends)
+            self._due.set()
+
+    async def intend(self, partition: int, account: str, request_id: str, rows: list[str]) -> str:
+        key = intent_key(self.platform, account, request_id)
+        intent = Intent(account=account, request_id=request_id, row_ids=rows, at_ms=wall_ms())
+        await self._handover.write(partition, key, intent)
+        return key
+
+    def later(self, wait_s: float, call: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(wait_s, call)
+
+    def failed(self, error: BaseException) -> None:
+        leave("a task failed", platform=self.platform, error=f"{type(error).__name__}: {error}")
+
+    # ---- commits
+
+    async def _commit_on(self) -> None:
+        while True:
+            await self._due.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), COMMIT_S)
+            await self.commit()
+
+    async def commit(self) -> None:
+        """One transaction with everything that is finished now."""
+        async with self._committing:
+            finished, also = self._finished, self._also
+            self._finished, self._also, self._rows = [], [], 0
+            self._due.clear()
+            self._full.clear()
+            checkpoints: dict[int, tuple[int, int, str]] = {}
+            for taken in finished:
+                part = self.parts.get(taken.partition)
+                if part is not None and part.epoch == taken.epoch:
+                    part.stretch.finish(taken.offset)
+            touched = {t.partition for t in finished} | {
+                n for n, part in self.parts.items() if part.skipped
+            }
+            for number in touched & self.parts.keys():
+                part = self.parts[number]
+                part.skipped = False
+                checkpoints[number] = (part.epoch, *part.stretch.checkpoint())
+
+            def due() -> tuple[list[Send], list[TopicPartition]]:
+                """In the committing thread, at each try: what is still ours."""
+                ours = {n: part.epoch for n, part in list(self.parts.items())}
+                here = [t for t in finished if ours.get(t.partition) == t.epoch]
+                sends = sends_of(self.platform, here, self.wire)
+                sends += (send for send, n, epoch in also if ours.get(n) == epoch)
+                offsets = [
+                    TopicPartition(self.topic, number, offset, metadata)
+                    for number, (epoch, offset, metadata) in checkpoints.items()
+                    if ours.get(number) == epoch
+                ]
+                return sends, offsets
+
+            begun_s = self.now_s()
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._committer, self._transactions.commit, due)
+            self.stats.committed(finished, self.now_s() - begun_s)
+        self._take_deferred()
+
+    def _take_deferred(self) -> None:
+        """The stretch has moved on: read what had no room."""
+        touched: dict[str, Account] = {}
+        for part in list(self.parts.values()):
+            for record in part.with_room():
+                self._open(part, record, touched)
+        for account in touched.values():
+            account.go()
+        self._pause()
+
+    def _pause(self) -> None:
+        self.intake.pause(frozenset(n for n, part in self.parts.items() if part.deferred))
+
+    # ---- now and then
+
+    async def _sweep_on(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now_s = self.now_s()
+            for account in list(self.accounts.values()):
+                account.sweep()
+            for part in list(self.parts.values()):
+                for taken in part.overdue(now_s):
+                    self._write_again(part, taken, everything=False)
+
+    def _write_again(self, part: Partition, taken: Taken, *, everything: bool) -> None:
+        """What waits of a command goes to the end of the partition, so that the rest can be
+        committed. `everything`: what is out is not waited for."""
+        account = self.accounts[taken.account]
+        if taken.task is not None:
+            taken.task.cancel()
+            taken.sends = [Send(self.topic, taken.value, taken.account, part.number)]
+            self.done(taken)
+            return
+        fated = {id(settled.item) for settled in taken.settled}
+        fated.update(id(item) for item in taken.again)
+        for item in taken.items:
+            if id(item) not in fated and (everything or item.place is Place.waiting):
+                account.withdraw(item)
+                taken.again.append(item)
+                taken.left -= 1
+                part.rows -= 1
+        if taken.left == 0:
+            self.done(taken)
+
+    def _definitions_changed(self) -> None:
+        """Whatever halted an account may be mended, or somebody says that it is."""
+        for account in list(self.accounts.values()):
+            opened = self.directory.opened
+            said_ms = max(
+                opened.get(account.name, 0), opened.get(f"{self.platform}/{account.name}", 0)
+            )
+            if account.gate.halted and said_ms > account.gate.halted_ms:
+                account.reopen("somebody said so")
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed(error)
