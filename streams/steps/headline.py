@@ -110,7 +110,8 @@ def _doing(run: Run, destination: str) -> str:
         return f"completed, {run.fetched:,} records"
     stage = phase(run)
     if stage == "fetching":
-        return f"fetching page {run.pages + 1:,}"
+        trouble = f" ({run.trouble})" if run.trouble else ""
+        return f"fetching page {run.pages + 1:,}{trouble}"
     if stage != "uploading":
         return stage
     about = batches_about(run)

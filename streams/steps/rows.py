@@ -287,6 +287,8 @@ class Run(Struct, array_like=True):
     """(time, records with a fate), one a tick, for the rate."""
     changed: bool = False
     """Since the last view of it was published."""
+    trouble: str = ""
+    """What the worker said last of the fetch under way."""
 
 
 pack = msgspec.msgpack.Encoder().encode

@@ -33,7 +33,7 @@ ACTS_KEPT = 64
 REFUSALS_KEPT = 20
 REQUESTS_KEPT = 64
 SAMPLES_KEPT = 30
-OWN = frozenset((JournalKind.run_state, JournalKind.act, JournalKind.account_state))
+OWN = frozenset((JournalKind.run_state, JournalKind.act))
 
 
 class Runs:
@@ -175,6 +175,8 @@ class Runs:
                     self._noted(run, note)
             case JournalKind.settled:
                 self._settled(run, entry)
+            case JournalKind.account_state:
+                run.trouble = entry.why
             case JournalKind.confirmed:
                 if entry.act_id == run.awaited and entry.partition not in run.confirmed:
                     run.confirmed.append(entry.partition)
@@ -188,7 +190,7 @@ class Runs:
         if entry.step != run.step or run.answered >= run.step:
             return  # the answer to a command that was answered already
         run.answered = entry.step
-        run.cursor, run.last = entry.cursor, entry.last
+        run.cursor, run.last, run.trouble = entry.cursor, entry.last, ""
         run.fetched += entry.records
         run.pages += entry.pages
         run.expected = max(run.expected, entry.total)
@@ -329,4 +331,4 @@ def _stuck(run: Run) -> tuple[str, str]:
         return "upload", f"{out} records are out, and no outcome has come"
     if in_transit(run):
         return "mapping", f"{in_transit(run)} fetched records have not been decided"
-    return "fetch", f"fetch command {run.step} has no answer"
+    return "fetch", run.trouble or f"fetch command {run.step} has no answer"

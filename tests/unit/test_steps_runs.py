@@ -197,6 +197,16 @@ def test_a_run_without_progress_is_stuck_says_where_and_moves_again_by_itself() 
     assert desk.state == "running"
 
 
+def test_a_fetch_that_fails_says_why() -> None:
+    desk = Desk().started()
+    desk.take(desk.entry(JournalKind.account_state, why="fetch failed: HTTP 502")).tick()
+    assert desk.views[0].headline == "fetching page 1 (fetch failed: HTTP 502); not stuck"
+    desk.tick(STUCK_MS)
+    assert (desk.state, desk.run.why) == ("stuck", "fetch failed: HTTP 502")
+    desk.page(5)
+    assert (desk.state, desk.run.trouble) == ("running", "")
+
+
 def test_a_stuck_run_can_be_paused_and_the_journal_shows_both_steps() -> None:
     desk = Desk().started().tick(STUCK_MS + 1)
     assert (desk.state, desk.run.where) == ("stuck", "fetch")
@@ -333,7 +343,7 @@ def test_an_activation_goes_to_every_partition() -> None:
 def test_it_does_not_listen_to_itself() -> None:
     desk = Desk().started().page(5)
     before = desk.rows[RUN]
-    for kind in (JournalKind.run_state, JournalKind.act, JournalKind.account_state):
+    for kind in (JournalKind.run_state, JournalKind.act):
         desk.take(desk.entry(kind, records=99, rows=[RowNote(row_id="r", event_id="e")]))
     assert desk.rows[RUN] == before
     assert desk.sends == []
