@@ -92,6 +92,9 @@ class Intake:
         self._assigned: set[int] = set()
         self._polled_s = time.monotonic()
         self._joined = False
+        self.generation = b""
+        """Generation and member as of the last poll, for the fence of a transaction. The client
+        cannot be asked from another thread: it would wait for polls to end."""
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -136,6 +139,7 @@ class Intake:
         if not self.fresh:
             leave("slept longer than the session", topic=self._topic)
         self._polled_s = time.monotonic()
+        self.generation = bytes(self.consumer.consumer_group_metadata())
         records: list[Record] = []
         for message in messages:
             error = message.error()

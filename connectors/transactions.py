@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from connectors.exits import leave
 from connectors.settling import Send
@@ -34,8 +34,11 @@ GONE = frozenset(
 class Transactions:
     """One transactional producer. `commit` from one thread at a time."""
 
-    def __init__(self, kafka: Mapping[str, Any], transactional_id: str, consumer: Consumer) -> None:
-        self._consumer = consumer
+    def __init__(
+        self, kafka: Mapping[str, Any], transactional_id: str, generation: Callable[[], bytes]
+    ) -> None:
+        """`generation`: the group's metadata, as the consumer knew it last."""
+        self._generation = generation
         self._producer = Producer(
             {
                 **kafka,
@@ -62,7 +65,7 @@ class Transactions:
         leaves out what belongs to partitions that are not ours any more. Leaves the process where
         going on is not safe."""
         for attempt in range(1, TRIES + 1):
-            generation = self._consumer.consumer_group_metadata()
+            generation = self._generation()
             _check(generation)
             sends, offsets = due()
             if not sends and not offsets:
@@ -125,10 +128,9 @@ class Transactions:
         self._producer.flush(1.0)
 
 
-def _check(generation: Any) -> None:
+def _check(generation: bytes) -> None:
     """`(-1, "")` would be no fence for a dynamic member; ours is static, and the broker refuses it,
     but nothing is written in vain. Layout: rd_kafka_consumer_group_metadata_write, version 2."""
-    data = bytes(generation)
-    assert data.startswith(b"CGMDv2:"), "librdkafka writes group metadata in another way"
-    if struct.unpack_from("=i", data, 7)[0] < 0:
+    assert generation.startswith(b"CGMDv2:"), "librdkafka writes group metadata in another way"
+    if struct.unpack_from("=i", generation, 7)[0] < 0:
         time.sleep(0.05)  # between two generations: the refusal is retried

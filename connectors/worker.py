@@ -60,7 +60,7 @@ class Worker:
         self.topic = commands_of(platform)
         group = f"connectors.{platform}"
         self.intake = Intake(kafka, self.topic, group, f"{group}.{slot}", self)
-        self._transactions = Transactions(kafka, f"{group}.{slot}", self.intake.consumer)
+        self._transactions = Transactions(kafka, f"{group}.{slot}", lambda: self.intake.generation)
         self.parts: dict[int, Partition] = {}
         self.accounts: dict[str, Account] = {}
         self.stats = Stats()
