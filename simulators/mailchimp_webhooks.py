@@ -43,7 +43,7 @@ class Events:
             self.sender = None
         if target is None:
             return
-        target.batch_max = 1
+        target.batch_max, target.off_at = 1, 410
         if self.sender is not None:
             self.sender.resume(target)
             return

@@ -156,7 +156,8 @@ def check(kind: str, record: dict[str, Any], *, new: bool) -> tuple[dict[str, An
     """
     length_of, values = _LENGTHS[kind].get, record
     for name, value in record.items():
-        if type(value) is str and 0 < len(value) <= length_of(name, 0):
+        text = type(value) is str and 0 < len(value) <= length_of(name, 0)
+        if text and value[0] > " " < value[-1]:
             continue  # nearly all
         if name == "attributes":
             continue
@@ -210,8 +211,8 @@ def _rare(kind: str, name: str, value: Any) -> tuple[str, Any, Error | None]:
         return known, number, None
     if isinstance(value, dict | list):
         raise Mistyped(f"Cannot deserialize instance of {field.type} from START_OBJECT value")
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = (str(value).lower() if isinstance(value, bool) else str(value)).strip()
     if len(text) > field.length:
         words = f"{known}: data value too large: {text} (max length={field.length})"
         return known, None, error("STRING_TOO_LONG", words, known)
-    return known, text, None
+    return known, text or None, None

@@ -147,9 +147,9 @@ def _candidates(node: Node | None, store: Store) -> Iterable[Obj]:
 def _keyed(node: Node, store: Store) -> dict[int, Obj] | None:
     """Records by number that alone can match, where the condition names indexed values."""
     match node:
-        case Compare(by, "=", value) if by.name == "Id" or by.name in store.indexes:
+        case Compare(by, "=", value) if value is not None and _indexed(by, store):
             return _look_up(by, (value,), store)
-        case In(by, _, raw, False) if by.name == "Id" or by.name in store.indexes:
+        case In(by, _, raw, False) if None not in raw and _indexed(by, store):
             return _look_up(by, raw, store)
         case Joined(how, parts):
             found = [k for part in parts if (k := _keyed(part, store)) is not None]
@@ -160,13 +160,17 @@ def _keyed(node: Node, store: Store) -> dict[int, Obj] | None:
     return None
 
 
+def _indexed(by: Field, store: Store) -> bool:
+    return by.name == "Id" or by.name in store.indexes
+
+
 def _look_up(by: Field, values: Iterable[Any], store: Store) -> dict[int, Obj]:
     found: dict[int, Obj] = {}
     for value in values:
         if by.name == "Id":
             obj = store.objects.get(str(value))
             found.update({obj.number: obj} if obj else {})
-        elif value is not None:
+        else:
             found.update({o.number: o for o in store.indexes[by.name].all(value)})
     return found
 

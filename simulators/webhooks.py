@@ -34,6 +34,7 @@ class Target(msgspec.Struct, forbid_unknown_fields=True):
     duplicates: float = 0.0  # share of the batches that are sent a second time after a 2xx
     reorder: bool = False  # events leave in random order
     paused: bool = False  # events wait; sent when a target without `paused` is set
+    off_at: int = 0  # an answer of this status ends the webhook: what waits is dropped
     options: dict[str, Any] = {}
 
 
@@ -54,6 +55,7 @@ class Sender:
     ) -> None:
         self.target, self._sign = target, sign
         self.counts: Counter[str] = Counter()
+        self.off = False
         self._pending: deque[Event] = deque()
         self._wake = asyncio.Event()
         self._chance = random.Random(f"webhooks:{seed}")
@@ -63,6 +65,9 @@ class Sender:
         self._pump = asyncio.create_task(self._send_pending())
 
     def push(self, event: Event) -> None:
+        if self.off:
+            self.counts["dropped_events"] += 1
+            return
         self._pending.append(event)
         self.counts["events"] += 1
         self._wake.set()
@@ -120,6 +125,8 @@ class Sender:
                 if delivered:
                     self.counts["delivered_events"] += len(events)
                     return
+                if self.off:
+                    break
                 mean_s = self.target.retry_delay_s * 2**attempt * self.target.delay_scale
                 await asyncio.sleep(self._chance.uniform(0.5, 1.5) * mean_s)
             self.counts["given_up_events"] += len(events)
@@ -134,6 +141,7 @@ class Sender:
             async with self._session.post(self.target.url, data=body, headers=headers) as response:
                 await response.read()
                 self.counts[f"answered_{response.status}"] += 1
+                self.off = self.off or response.status == self.target.off_at
                 return 200 <= response.status < 300
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self.counts[f"failed_{type(error).__name__}"] += 1
