@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import httpx
 import structlog
@@ -34,6 +35,8 @@ __all__ = ["run"]
 log = structlog.get_logger()
 
 AWAY = (KafkaException, TimeoutError, SchemaRegistryError, httpx.HTTPError, OSError)
+Made = TypeVar("Made")
+
 RETRY_S = 1.0
 REFRESH_S = 0.5
 
@@ -190,7 +193,7 @@ async def _patiently(
     said = ""
     while True:
         try:
-            return await loop.run_in_executor(None, read)
+            return await _in_daemon(read)
         except (*AWAY, TopicsMissing) as error:
             if (text := _name(error)) != said:
                 said = text
@@ -198,6 +201,31 @@ async def _patiently(
             if loop.time() > deadline_s:
                 raise NeverReady(f"gave up after {wait_s:g} s: {text}") from None
         await asyncio.sleep(RETRY_S)
+
+
+async def _in_daemon(read: Callable[[], Made]) -> Made:
+    """In a thread that nobody waits for: SIGTERM need not sit out a time-out of Kafka's."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Made] = loop.create_future()
+
+    def work() -> None:
+        try:
+            made, error = read(), None
+        except Exception as caught:  # noqa: BLE001 - the caller's to judge
+            made, error = None, caught
+        with contextlib.suppress(RuntimeError):  # the loop has ended: so does the process
+            loop.call_soon_threadsafe(tell, made, error)
+
+    def tell(made: Any, error: Exception | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(made)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await future
 
 
 def _name(error: Exception) -> str:

@@ -194,8 +194,10 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def kafka(stack: Any) -> Kafka:
-    return Kafka.of(stack)
+def kafka(java_files: None) -> Iterator[Kafka]:
+    """A stack of our own: a gateway serves every connection of its cluster, also other tests'."""
+    with Stack.start() as stack:
+        yield Kafka.of(stack)
 
 
 @pytest.fixture
