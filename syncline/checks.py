@@ -33,7 +33,7 @@ MESSAGE_BYTES = 1_048_588  # Kafka's own default; our producers stay below 1,000
 WAIT_S = 10.0
 PORTS = {8080: "the gateway's default", 9090: "the gateway's default for /metrics"}
 PINNED = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([A-Za-z0-9.]+)")
-INTERNAL_VARIABLES = {"SYNCLINE_PARENT", "SYNCLINE_TEST_STACK"}
+INTERNAL_VARIABLES = {"SYNCLINE_PARENT", "SYNCLINE_ENGINE_POINT"}  # supervisor, kill tests
 
 
 class Check(NamedTuple):
@@ -106,7 +106,8 @@ def variables(known: Iterable[str], environment: Mapping[str, str]) -> Iterator[
     for name in sorted(environment):
         ours = name.startswith("SYNCLINE_") and not name.startswith((KAFKA, REGISTRY))
         if ours and name not in read:
-            yield Check(name, False, "nothing reads this variable: correct or unset it")
+            text = "misspelt? Nothing reads this variable, unless a connection's secret does"
+            yield Check(name, None, text)
 
 
 def cluster(settings: Settings) -> Iterator[Check]:

@@ -81,6 +81,13 @@ class Settings(BaseSettings):
         description="Stable name of this process among its kind: its static membership, its "
         "transactional id and its data folder hang on it. Two running processes never share one.",
     )
+    identity_key: SecretStr = Field(
+        default=SecretStr(""),
+        max_length=64,  # of blake2b
+        description="Key under which addresses are hashed, at most 64 ASCII characters. Set it "
+        "before the first event and never change it: without it who knows an address can "
+        "recompute its hash.",
+    )
     log_level: str = Field(
         default="info",
         pattern=r"^(debug|info|warning|error)$",
@@ -103,7 +110,7 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, str]:
         """Variable to value, secrets as `(secret)`."""
         out = {
-            _variable(name): "" if (value := getattr(self, name)) is None else str(value)
+            _variable(name): _plain(getattr(self, name))
             for name in type(self).model_fields
             if name not in ("kafka", "registry")
         }
@@ -139,6 +146,12 @@ class Settings(BaseSettings):
                 raise Misused(f"{self.kafka_config_file}:{number}: not a `name=value` line")
             found[name.strip()] = value.strip()
         return found
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return "(secret)" if value.get_secret_value() else ""
+    return "" if value is None else str(value)
 
 
 def _variable(name: str) -> str:

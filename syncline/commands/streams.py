@@ -1,6 +1,5 @@
 """`syncline streams`."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -27,7 +26,7 @@ def streams(
     telemetry.configure(settings)
     cluster.create_topics(settings)
     codec = Codec.from_registry(settings.registry_url)
-    identity_key = os.environ.get("SYNCLINE_IDENTITY_KEY", "").encode()
+    identity_key = settings.identity_key.get_secret_value().encode()
     engine = EngineSettings(
         group="syncline-streams",
         slot=settings.slot,

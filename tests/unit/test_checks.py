@@ -81,14 +81,15 @@ def test_each_difference_of_a_topic_is_named() -> None:
     assert found["parked"].startswith("cleanup.policy is delete, not compact")
 
 
-def test_a_misspelt_variable_is_bad() -> None:
+def test_a_misspelt_variable_is_pointed_at() -> None:
     environment = {
         "SYNCLINE_PARTITION": "4",
         "SYNCLINE_PARTITIONS": "4",
         "SYNCLINE_KAFKA__SASL_PASSWORD": "x",
         "PATH": "/bin",
     }
-    assert bad(checks.variables(Settings.described(), environment)).keys() == {"SYNCLINE_PARTITION"}
+    (check,) = checks.variables(Settings.described(), environment)
+    assert (check.name, check.ok) == ("SYNCLINE_PARTITION", None)
 
 
 def test_a_cluster_that_is_away_is_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:

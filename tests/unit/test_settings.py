@@ -68,8 +68,10 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KAFKA__SASL_PASSWORD", "KAFKA__SSL_KEY_PEM", "REGISTRY__BASIC_AUTH_USER_INFO"):
         monkeypatch.setenv(f"SYNCLINE_{name}", "hush")
     monkeypatch.setenv("SYNCLINE_KAFKA__SSL_CA_LOCATION", "/etc/ca.pem")
+    monkeypatch.setenv("SYNCLINE_IDENTITY_KEY", "hush")
     settings = Settings()
     shown = settings.shown()
+    assert shown["SYNCLINE_IDENTITY_KEY"] == "(secret)"
     assert "hush" not in f"{settings!r}{settings!s}{shown}"
     assert shown["SYNCLINE_KAFKA__SASL_PASSWORD"] == "(secret)"
     assert shown["SYNCLINE_KAFKA__SSL_CA_LOCATION"] == "/etc/ca.pem"
