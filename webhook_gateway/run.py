@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import httpx
 import structlog
 import uvloop
-from aiohttp import web
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -23,12 +22,12 @@ from schemas.codec import Codec
 from schemas.definitions import Definition
 from schemas.follow import Definitions
 from schemas.secrets import resolve
+from webhook_gateway.admin import admin_server
 from webhook_gateway.config import GatewayConfig
 from webhook_gateway.edge import Edge
 from webhook_gateway.hooks import Hooks
 from webhook_gateway.publisher import Publisher
 from webhook_gateway.routes import Misconfigured, Routes
-from webhook_gateway.stats import exposition
 
 __all__ = ["run"]
 
@@ -68,7 +67,7 @@ async def _serve(config: GatewayConfig) -> int:
     port = listener.getsockname()[1]
     hooks.public_url = (config.public_url or f"http://{config.host}:{port}").rstrip("/")
     server = await loop.create_server(edge, sock=listener, backlog=1024)
-    admin = await _admin(hooks, config)
+    admin = await admin_server(hooks, config)
     log.info("gateway listens", port=port, admin_port=admin.addresses[0][1])
 
     follower = asyncio.create_task(_start(hooks, config))
@@ -235,51 +234,3 @@ def _name(error: Exception) -> str:
     if isinstance(error, TopicsMissing):
         return str(error)
     return f"schema registry: {type(error).__name__}: {error}"
-
-
-async def _admin(hooks: Hooks, config: GatewayConfig) -> web.AppRunner:
-    """`/metrics`, `/connections`, `/healthz`, `/readyz`, on a port that is not for the world."""
-
-    async def metrics(_: web.Request) -> web.Response:
-        table = hooks.routes.table if hooks.routes else {}
-        gauges = {
-            "ready": float(not hooks.not_ready()),
-            "bytes_in_hand": float(hooks.bytes_in_hand),
-            "queue_messages": float(hooks.publisher.queued if hooks.publisher else 0),
-            "peers": float(len(hooks.edge.connections) if hooks.edge else 0),
-        }
-        page = exposition({name: route.stats for name, route in table.items()}, gauges)
-        return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4"})
-
-    async def connections(_: web.Request) -> web.Response:
-        table = hooks.routes.table if hooks.routes else {}
-        return web.json_response(
-            [
-                {
-                    "connection": name,
-                    "platform": route.connection.platform,
-                    "address": f"{hooks.public_url}/hooks/{name}",
-                    "secrets": len(route.secrets),
-                    "accepted": route.stats.accepted,
-                    "parked": route.stats.parked,
-                }
-                for name, route in sorted(table.items())
-            ]
-        )
-
-    async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
-
-    async def readyz(_: web.Request) -> web.Response:
-        reason = hooks.not_ready()
-        return web.Response(status=503 if reason else 200, text=f"{reason or 'ready'}\n")
-
-    app = web.Application()
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/connections", connections)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, config.admin_host, config.admin_port).start()
-    return runner
