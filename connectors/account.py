@@ -70,7 +70,10 @@ class Account:
     def inherit(self, inherited: Inherited) -> None:
         """What predecessors left, before the first command."""
         if lease := inherited.leases.get(self.name):
-            self.limits.restore(lease)
+            try:
+                self.limits.restore(lease)
+            except ValueError as error:  # an older make's: worth a second of quota
+                log.error("lease cannot be read", account=self.name, error=str(error))
         self.intents = inherited.intents.get(self.name, {})
         if document := inherited.learned.get(self.name):
             learned = msgspec.json.decode(document)

@@ -1,6 +1,6 @@
 """An account's quotas as its requests see them: `ratelimits.Limiter`, and leases on `handover`."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -55,6 +55,8 @@ class Paid:
     def answered(self, call: Call) -> None:
         if not call.sent:
             self.permit.sent = False
+        elif call.status == 0:
+            self.permit.lost = True
         elif 0 < call.status < 400:
             self.limiter.observe(self.group, call.headers)
 
@@ -79,7 +81,12 @@ class Limits:
             yield Paid(self.limiter, group, priority, held, permit)
 
     def restore(self, document: bytes) -> None:
+        """Raises ValueError for what is no lease."""
         self.limiter.restore(document)
+
+    def sample(self, groups: Iterable[str]) -> None:
+        """Every 100 ms: groups for which rows wait."""
+        self.limiter.sample(groups)
 
     def throttled(self, group: str, wait_s: float | None, window: str) -> None:
         self.limiter.refused(group, wait_s, window)

@@ -64,6 +64,11 @@ def _account(account: "Account") -> dict[str, Any]:
         "out": sum(item.place is Place.out for item in account.rows.values()),
         "requests_in_flight": account.in_flight,
         "quota_tokens_spent": account.limits.spent(),
+        "quota_use": {
+            group: use
+            for group in account.limits.limiter.limits.groups
+            if (use := account.limits.limiter.use(group)) is not None
+        },
         "quotas": [
             {
                 "window": view.window,

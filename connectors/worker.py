@@ -43,6 +43,7 @@ log = structlog.get_logger("connectors")
 COMMIT_S = 0.05
 COMMIT_ROWS = 4_000
 SWEEP_S = 0.5
+SAMPLE_S = 0.1
 FINISH_S = 5.0
 """What is out gets so long to come back when partitions or the process go."""
 
@@ -80,7 +81,7 @@ class Worker:
         await asyncio.to_thread(self._transactions.start)
         self.directory.changed.append(self._definitions_changed)
         self.intake.start()
-        for work in (self._commit_on(), self._sweep_on()):
+        for work in (self._commit_on(), self._sweep_on(), self._sample_on()):
             task = asyncio.create_task(work)
             task.add_done_callback(self._task_ended)
             self._tasks.append(task)
@@ -378,6 +379,12 @@ class Worker:
         self.intake.pause(frozenset(n for n, part in self.parts.items() if part.deferred))
 
     # ---- now and then
+
+    async def _sample_on(self) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_S)
+            for account in self.accounts.values():
+                account.limits.sample({group for group, _ in account.lanes.turns()})
 
     async def _sweep_on(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""A platform of our own for tests: its connector, and a real HTTP server that misbehaves on request.
+"""A platform of our own for tests: its connector, and a real HTTP server that misbehaves.
 
 The server is not a worker's friend: it counts every object it holds and every write it applied, so
 that a test can ask it what really happened.

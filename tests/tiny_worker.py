@@ -1,6 +1,6 @@
 """The connectors process with the platform of `tests/tiny_platform.py`, for tests that kill it.
 
-`python -m tests.tiny_worker PLATFORM SLOT BOOTSTRAP REGISTRY_URL`; prints its admin port in a log line.
+`python -m tests.tiny_worker PLATFORM SLOT BOOTSTRAP REGISTRY_URL`; logs its admin port.
 """
 
 import sys
@@ -13,10 +13,6 @@ from tests.tiny_platform import Tiny
 
 
 def main() -> None:
-    import faulthandler
-    import signal
-
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
     platform, slot, bootstrap, registry_url = sys.argv[1:]
     named = type("Tiny", (Tiny,), {"spec": replace(Tiny.spec, platform=platform)})
     register(platform, named)

@@ -85,10 +85,7 @@ class World:
     def connect(self, account: str, match: str = "", **more: Any) -> str:
         """Define a connection to an account of the server, and a sync to it -> connection."""
         name = f"{self.platform}-{account}"
-        document = Connection(
-            connection=name, platform=self.platform, account=account,
-            base_url=self.server.url(account), secrets={"token": "env:TINY_TOKEN"}, **more,
-        )  # fmt: skip
+        document = self.connection(account, **more)
         self.define("connection", name, document)
         sync = Sync(
             sync=name, source=name, source_object="person", destination=name,
@@ -98,10 +95,16 @@ class World:
         self.flush()
         return name
 
-    def define(self, kind: str, name: str, document: Any) -> None:
-        made = Definition(kind=kind, name=name, version=1, applied_ms=0)
+    def connection(self, account: str, **more: Any) -> Connection:
+        return Connection(
+            connection=f"{self.platform}-{account}", platform=self.platform, account=account,
+            base_url=self.server.url(account), secrets={"token": "env:TINY_TOKEN"}, **more,
+        )  # fmt: skip
+
+    def define(self, kind: str, name: str, document: Any, version: int = 1) -> None:
+        made = Definition(kind=kind, name=name, version=version, applied_ms=0)
         whole = made.model_copy(update={"document": document.model_dump_json()})
-        self.send(topics.DEFINITIONS, f"{kind}:{name}@1", whole)
+        self.send(topics.DEFINITIONS, f"{kind}:{name}@{version}", whole)
         self.send(topics.DEFINITIONS, f"{kind}:{name}", made)
 
     # ---- commands
@@ -117,10 +120,10 @@ class World:
     def rows(self, count: int, begin: int = 0, **fields: Any) -> list[UploadRow]:
         return [self.row(f"{begin + n}", **fields) for n in range(count)]
 
-    def row(self, name: str, object_id: str = "", **fields: Any) -> UploadRow:
-        values = {"email": f"{name}@example.com", **fields}
+    def row(self, number: str, object_id: str = "", **fields: Any) -> UploadRow:
+        values = {"email": f"{number}@example.com", **fields}
         return UploadRow(
-            row_id=f"row-{name}", event_id=f"event-{name}", person=f"person-{name}", record_no=0,
+            row_id=f"row-{number}", event_id=f"event-{number}", person=f"person-{number}", record_no=0,
             object_id=object_id, occurred_ms=1, fields=msgspec.json.encode(values),
         )  # fmt: skip
 
@@ -172,7 +175,7 @@ class World:
         """All messages so far, decoded. Call it again for more."""
         if topic not in self._readers:
             consumer = Consumer(
-                {**self.kafka, "group.id": f"test-{uuid.uuid4().hex}", "auto.offset.reset": "earliest",
+                {**self.kafka, "group.id": "test", "auto.offset.reset": "earliest",
                  "isolation.level": "read_committed", "enable.auto.commit": False}
             )  # fmt: skip
             consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
