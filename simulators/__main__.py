@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 100)  # the contents are many small objects that stay
     try:
         platforms = _make(given)
-    except (ValueError, KeyError) as error:
+    except (ValueError, TypeError, OSError) as error:
         print(f"simulators: {error}", file=sys.stderr)
         sys.exit(2)
     gc.collect()
@@ -70,14 +71,11 @@ def _make(given: argparse.Namespace) -> list[Platform]:
     wanted = PLATFORMS if given.platform == "all" else (given.platform,)
     faults = json.loads(given.faults.read_text()) if given.faults else {}
     quota, options = _settings(given.quota), _settings(given.option)
-    kept = {name: given.state and (given.state / f"{name}.msgpack").exists() for name in wanted}
     n, seed = given.contacts, given.seed
     made: dict[str, Callable[..., Platform]] = {
-        "hubspot": lambda empty, **o: HubSpot(() if empty else portal.contacts(n, seed), **o),
-        "salesforce": lambda empty, **o: Salesforce(
-            () if empty else portal.preloaded(n, seed), **o
-        ),
-        "mailchimp": lambda empty, **o: Mailchimp((), **o),
+        "hubspot": partial(HubSpot, partial(portal.contacts, n, seed)),
+        "salesforce": partial(Salesforce, partial(portal.preloaded, n, seed)),
+        "mailchimp": Mailchimp,
     }
     platforms = []
     for name in wanted:
@@ -85,10 +83,8 @@ def _make(given: argparse.Namespace) -> list[Platform]:
             key: json.loads(value) if value[:1].isdigit() or value in ("true", "false") else value
             for key, value in options.get(name, {}).items()
         }
-        platform = made[name](
-            kept[name], seed=seed, quota=quota.get(name), script=faults.get(name, ()), **more
-        )
-        if kept[name]:
+        platform = made[name](seed=seed, quota=quota.get(name), script=faults.get(name, ()), **more)
+        if given.state is not None and state.kept(platform, given.state):
             state.load(platform, given.state)
         platforms.append(platform)
     return platforms

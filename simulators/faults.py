@@ -86,7 +86,10 @@ class _Armed:
         self.fault = fault
         self.seen = self.fired = 0
         self.chance = random.Random(seed)
-        self.path, self.matches = re.compile(fault.path), re.compile(fault.rows.matches)
+        try:
+            self.path, self.matches = re.compile(fault.path), re.compile(fault.rows.matches)
+        except re.error as error:
+            raise ValueError(f"{fault.action}: {error}") from None
 
     def hits(self, method: str, path: str) -> bool:
         fault = self.fault
@@ -159,7 +162,7 @@ class Script:
         self._armed: list[_Armed] = []
 
     def add(self, faults: Iterable[Mapping[str, Any]]) -> list[str]:
-        """-> their names. Raises msgspec.ValidationError or re.error with what is wrong."""
+        """-> their names. Raises ValueError (msgspec.ValidationError is one) with what is wrong."""
         fresh = [msgspec.convert(dict(fault), Fault) for fault in faults]
         names: list[str] = []
         for fault in fresh:

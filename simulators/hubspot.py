@@ -33,7 +33,7 @@ from simulators import hubspot_search as search
 from simulators.hubspot_webhooks import Events
 from simulators.portal import FIRST_ID, Contact
 from simulators.quotas import Calendar, Rolling, Window
-from simulators.server import Answer, Call, Platform, Refused
+from simulators.server import Answer, Call, Platform, Refused, Source, each
 from simulators.store import Index, Obj, Store
 
 BATCH_MAX = 100
@@ -146,7 +146,7 @@ class HubSpot(Platform):
 
     def __init__(
         self,
-        contacts: Iterable[Contact] = (),
+        contacts: Source[Contact] = (),
         *,
         token: str = "hubspot-token",
         portal_id: int = 4711001,
@@ -174,7 +174,7 @@ class HubSpot(Platform):
         self.fill()
 
     def fill(self) -> None:
-        for contact in self._contacts:
+        for contact in each(self._contacts):
             values: dict[str, Any] = dict(contact.properties)
             self.store.seed(contact.id, values, contact.created_ms, contact.updated_ms)
         self.refilled()

@@ -35,7 +35,7 @@ import msgspec
 
 from simulators.mailchimp_webhooks import Events
 from simulators.quotas import Concurrent, Window
-from simulators.server import Answer, Call, Platform, Refused
+from simulators.server import Answer, Call, Platform, Refused, Source, each
 from simulators.store import Index, Obj, Store
 
 MEMBERS_MAX = 500
@@ -118,7 +118,7 @@ class Mailchimp(Platform):
 
     def __init__(
         self,
-        members: Iterable[tuple[str, str, Mapping[str, str]]] = (),
+        members: Source[tuple[str, str, Mapping[str, str]]] = (),
         *,
         api_key: str = "mailchimp-key-us1",
         list_id: str = "a1b2c3d4e5",
@@ -150,7 +150,7 @@ class Mailchimp(Platform):
         self.fill()
 
     def fill(self) -> None:
-        for address, status, merges in self._members:
+        for address, status, merges in each(self._members):
             values = {"email_address": address, "status": status, **merges}
             at_ms = self.started_ms - 86_400_000
             self.store.seed(member_hash(address), values, at_ms, at_ms)
@@ -306,9 +306,7 @@ class Mailchimp(Platform):
             kept["status"] = member.status or member.status_if_new
             return self.store.create(call, row, hashed, kept)
         if obj.archived:
-            if not call.dry:
-                obj.archived = False
-            values["(deleted)"] = None
+            self.store.revive(call, row, obj)
             values["status"] = member.status or member.status_if_new
         elif member.status is not None:
             values["status"] = member.status
@@ -478,7 +476,8 @@ class Mailchimp(Platform):
             else:
                 status = {"subscribe": "subscribed", "unsubscribe": "unsubscribed",
                           "cleaned": "cleaned"}.get(kind, obj.values["status"])  # fmt: skip
-                obj.archived = obj.archived and kind != "subscribe"
+                if kind == "subscribe":
+                    self.store.revive(call, row, obj)
                 self.store.update(call, row, obj, {"status": status, **merges})
             self.events.tell(call, kind, obj, email)
             done.append({"id": obj.id, "occurred_ms": call.at_ms})

@@ -251,11 +251,11 @@ def change(window: Window, setting: str) -> None:
 
 def timeline(window: Window, start: float, end: float, step_s: float) -> dict[str, Any]:
     """Columns sampled every `step_s`: at_ms, used, spent since `start`. At most 100,000 rows."""
-    count = min(100_000, max(0, int((end - start) / step_s) + 1))
+    count = min(100_000, max(0, round((end - start) / step_s) + 1))
     times = [start + i * step_s for i in range(count)]
     return {
         "limit": window.limit,
-        "at_ms": [int(t * 1000) for t in times],
+        "at_ms": [round(t * 1000) for t in times],
         "used": [window.at(t) for t in times],
         "spent": [window.spent_in(start, t) for t in times],
     }

@@ -45,7 +45,7 @@ from simulators.salesforce_fields import (
     looks_like_id,
     new_id,
 )
-from simulators.server import Answer, Call, Platform, Refused
+from simulators.server import Answer, Call, Platform, Refused, Source, each
 from simulators.store import Index, Obj, Store
 
 ROWS_MAX = 200
@@ -103,7 +103,7 @@ class Salesforce(Platform):
 
     def __init__(
         self,
-        leads: Iterable[Lead] = (),
+        leads: Source[Lead] = (),
         *,
         client_id: str = "salesforce-client",
         client_secret: str = "salesforce-secret",
@@ -130,7 +130,7 @@ class Salesforce(Platform):
         self.fill()
 
     def fill(self) -> None:
-        for lead in self._leads:
+        for lead in each(self._leads):
             number = len(self.store.numbered)
             values: dict[str, Any] = dict(lead.values)
             self.store.seed(new_id("Lead", number), values, lead.created_ms, lead.created_ms)

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -91,6 +91,13 @@ class Clock:
 
 
 Handler = Callable[..., Answer]
+T = TypeVar("T")
+Source = Iterable[T] | Callable[[], Iterable[T]]
+"""Objects that are there from the beginning; a function can be asked again at a reset."""
+
+
+def each(source: Source[T]) -> Iterable[T]:
+    return source() if callable(source) else source
 
 
 class Platform:
@@ -113,6 +120,8 @@ class Platform:
         self.clock = Clock()
         self.windows = {window.name: window for window in windows}
         for window, setting in (quota or {}).items():
+            if window not in self.windows:
+                raise ValueError(f"{self.name} has no window {window!r}, but {list(self.windows)}")
             quotas.change(self.windows[window], setting)
         self.script = faults.Script(seed)
         self.script.add(script)
@@ -360,10 +369,10 @@ async def _in_pieces(
     response.content_length = len(answer.body)
     await response.prepare(request)
     body = answer.body if whole else answer.body[: len(answer.body) // 2]
-    size = max(1, -(-len(body) // 10))
-    for start in range(0, len(body), size):
-        await response.write(body[start : start + size])
-        await asyncio.sleep(over_s / 10)
+    starts = range(0, len(body), max(1, -(-len(body) // 10)))
+    for start in starts:
+        await asyncio.sleep(over_s / len(starts))
+        await response.write(body[start : start + starts.step])
     if not whole:
         _hang_up(request)
         raise ConnectionResetError("cut on request")

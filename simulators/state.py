@@ -23,6 +23,10 @@ def save(platform: "Platform", directory: Path) -> None:
     (directory / f"{platform.name}.msgpack").write_bytes(data)
 
 
+def kept(platform: "Platform", directory: Path) -> bool:
+    return (directory / f"{platform.name}.msgpack").exists()
+
+
 def load(platform: "Platform", directory: Path) -> None:
     data = (directory / f"{platform.name}.msgpack").read_bytes()
     file = msgspec.msgpack.decode(data, type=_File)

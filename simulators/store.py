@@ -156,11 +156,18 @@ class Store:
 
     def archive(self, by: Writer, row: int, obj: Obj) -> None:
         """Deleted, as a user sees it: no longer found, still explained."""
-        if not obj.archived and not by.dry:
-            obj.archived = True
+        self._set_archived(by, row, obj, True)
+
+    def revive(self, by: Writer, row: int, obj: Obj) -> None:
+        """In use again, with the values it had."""
+        self._set_archived(by, row, obj, False)
+
+    def _set_archived(self, by: Writer, row: int, obj: Obj, archived: bool) -> None:
+        if obj.archived != archived and not by.dry:
+            obj.archived = archived
             self.touch(by, obj)
-            entry = (by.at_ms, obj.number, by.number, row, ("(deleted)", False, True))
-            self._ledger.append(entry)
+            changes = ("(deleted)", not archived, archived)
+            self._ledger.append((by.at_ms, obj.number, by.number, row, changes))
 
     def touch(self, by: Writer, obj: Obj) -> None:
         if obj.changed_ms != by.at_ms and not by.dry:
