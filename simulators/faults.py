@@ -160,17 +160,19 @@ class Script:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self._armed: list[_Armed] = []
+        self._given = 0
 
     def add(self, faults: Iterable[Mapping[str, Any]]) -> list[str]:
         """-> their names. Raises ValueError (msgspec.ValidationError is one) with what is wrong."""
-        fresh = [msgspec.convert(dict(fault), Fault) for fault in faults]
-        names: list[str] = []
-        for fault in fresh:
-            number = len(self._armed)
+        fresh: list[_Armed] = []
+        for given in faults:
+            number = self._given + len(fresh)
+            fault = msgspec.convert(dict(given), Fault)
             named = msgspec.structs.replace(fault, name=fault.name or f"fault-{number}")
-            self._armed.append(_Armed(named, f"{self.seed}:{number}"))
-            names.append(named.name)
-        return names
+            fresh.append(_Armed(named, f"{self.seed}:{number}"))
+        self._armed += fresh
+        self._given += len(fresh)
+        return [armed.fault.name for armed in fresh]
 
     def clear(self, name: str = "") -> None:
         """Takes away the fault of this name, or all."""

@@ -21,15 +21,31 @@ Our reading where the pages are silent
   before may share one
 """
 
-import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from simulators import hubspot_search as search
+from simulators.hubspot_shapes import (
+    ADDRESS,
+    DEFAULT_PROPERTIES,
+    OWN,
+    STAGES,
+    Input,
+    Inputs,
+    Problem,
+    Property,
+    Read,
+    as_text,
+    contact_properties,
+    correlation,
+    error_of,
+    is_number,
+    iso,
+    names_in,
+    shape,
+)
 from simulators.hubspot_webhooks import Events
 from simulators.portal import FIRST_ID, Contact
 from simulators.quotas import Calendar, Rolling, Window
@@ -38,85 +54,6 @@ from simulators.store import Index, Obj, Store
 
 BATCH_MAX = 100
 PAGE_MAX = 100
-STAGES = (
-    "subscriber",
-    "lead",
-    "marketingqualifiedlead",
-    "salesqualifiedlead",
-    "opportunity",
-    "customer",
-    "evangelist",
-    "other",
-)
-SOURCES = (
-    "ORGANIC_SEARCH",
-    "PAID_SEARCH",
-    "EMAIL_MARKETING",
-    "SOCIAL_MEDIA",
-    "REFERRALS",
-    "OTHER_CAMPAIGNS",
-    "DIRECT_TRAFFIC",
-    "OFFLINE",
-    "PAID_SOCIAL",
-)
-OWN = ("createdate", "hs_object_id", "lastmodifieddate")  # HubSpot's own: no caller may write them
-DEFAULT_PROPERTIES = ("email", "firstname", "lastname")
-ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")  # what the portal takes for an address: very little
-
-
-class Property(msgspec.Struct, rename="camel"):
-    """A contact property, in the shape of the properties API."""
-
-    name: str
-    label: str = ""
-    type: str = "string"
-    field_type: str = "text"
-    group_name: str = "contactinformation"
-    has_unique_value: bool = False
-    options: list[dict[str, str]] = []
-
-
-class _Input(msgspec.Struct):
-    id: str | int = ""
-    idProperty: str | None = None  # noqa: N815 - the platform's name
-    properties: dict[str, Any] = {}
-    objectWriteTraceId: str | None = None  # noqa: N815
-
-
-class _Inputs(msgspec.Struct):
-    inputs: list[_Input]
-
-
-class _Read(msgspec.Struct):
-    inputs: list[_Input]
-    properties: list[str] = []
-    idProperty: str | None = None  # noqa: N815
-
-
-class Problem(msgspec.Struct):
-    """Why one input is refused."""
-
-    code: str
-    message: str
-    property: str = ""
-    category: str = "VALIDATION_ERROR"
-    status: int = 400
-
-
-def _choice(name: str, values: Iterable[str]) -> Property:
-    options = [{"label": value, "value": value} for value in values]
-    return Property(name, type="enumeration", field_type="select", options=options)
-
-
-def _properties(unique: Iterable[str]) -> dict[str, Property]:
-    named = ["email", "firstname", "lastname", "company", "phone", "jobtitle", "city", "country"]
-    made = [Property(name) for name in named]
-    made += [_choice("lifecyclestage", STAGES), _choice("hs_analytics_source", SOURCES)]
-    made += [Property("numberofemployees", type="number", field_type="number")]
-    made += [Property(name, type="datetime", field_type="date") for name in OWN if "date" in name]
-    made += [Property("hs_object_id", type="number", field_type="number")]
-    made += [Property(name, has_unique_value=True) for name in unique]
-    return {p.name: p for p in made}
 
 
 class HubSpot(Platform):
@@ -159,7 +96,7 @@ class HubSpot(Platform):
     ) -> None:
         self.token, self.portal_id, self.zone = token, portal_id, zone
         self.search_lag_ms = search_lag_ms
-        self.properties = _properties(unique)
+        self.properties = contact_properties(unique)
         self._text = self._plain()
         indexes = {"email": Index(str.lower), **{name: Index() for name in unique}}
         windows = [
@@ -226,9 +163,9 @@ class HubSpot(Platform):
             "status": "error",
             "message": f"You have reached your {limit} limit.",
             "errorType": "RATE_LIMIT",
-            "correlationId": _correlation(self.requests),
+            "correlationId": correlation(self.requests),
             "policyName": name,
-            "requestId": _correlation(self.requests),
+            "requestId": correlation(self.requests),
         }
         return Answer(429, body)
 
@@ -261,7 +198,7 @@ class HubSpot(Platform):
             if last is None:
                 raise Refused(self._invalid(call, f"The after value {after!r} is not valid"))
             place = last.number + 1
-        names = _names(params.get("properties"))
+        names = names_in(params.get("properties"))
         page: list[Obj] = []
         numbered = self.store.numbered
         while place < len(numbered) and len(page) <= limit:
@@ -280,10 +217,10 @@ class HubSpot(Platform):
         obj = self._find(object_id, params.get("idProperty"))
         if obj is None:
             raise Refused(self._missing(call))
-        return Answer(200, shape(obj, _names(params.get("properties"))))
+        return Answer(200, shape(obj, names_in(params.get("properties"))))
 
     def batch_read(self, call: Call) -> Answer:
-        asked = msgspec.json.decode(call.body, type=_Read)
+        asked = msgspec.json.decode(call.body, type=Read)
         self._bounded(call, len(asked.inputs))
         names = tuple(asked.properties) or DEFAULT_PROPERTIES
         found = {i.id: self._find(str(i.id), asked.idProperty) for i in asked.inputs}
@@ -341,16 +278,16 @@ class HubSpot(Platform):
         return self._write(call, "update", 200)
 
     def batch_archive(self, call: Call) -> Answer:
-        for row, given in enumerate(msgspec.json.decode(call.body, type=_Inputs).inputs):
+        for row, given in enumerate(msgspec.json.decode(call.body, type=Inputs).inputs):
             if (obj := self._find(str(given.id), None)) is not None:
                 self._archive(call, row, obj, "INTEGRATION")
         return Answer(204)
 
     def create_one(self, call: Call) -> Answer:
-        return self._one(call, "create", msgspec.json.decode(call.body, type=_Input), 201)
+        return self._one(call, "create", msgspec.json.decode(call.body, type=Input), 201)
 
     def update_one(self, call: Call, object_id: str) -> Answer:
-        given = msgspec.json.decode(call.body, type=_Input)
+        given = msgspec.json.decode(call.body, type=Input)
         given.id, given.idProperty = object_id, call.params().get("idProperty")
         return self._one(call, "update", given, 200)
 
@@ -359,7 +296,7 @@ class HubSpot(Platform):
             self._archive(call, 0, obj, "INTEGRATION")
         return Answer(204)
 
-    def _one(self, call: Call, how: str, given: _Input, status: int) -> Answer:
+    def _one(self, call: Call, how: str, given: Input, status: int) -> Answer:
         target, problem = self._examine(call, how, given, set())
         if problem is not None:
             return self._refusal(call, problem)
@@ -368,7 +305,7 @@ class HubSpot(Platform):
 
     def _write(self, call: Call, how: str, status: int) -> Answer:
         """All inputs are looked at before any is written; then the good ones, in order."""
-        inputs = msgspec.json.decode(call.body, type=_Inputs).inputs
+        inputs = msgspec.json.decode(call.body, type=Inputs).inputs
         self._bounded(call, len(inputs))
         if how != "create" and len({str(given.id) for given in inputs}) < len(inputs):
             raise Refused(
@@ -379,7 +316,7 @@ class HubSpot(Platform):
         )
         results: list[dict[str, Any]] = []
         errors: list[dict[str, Any]] = []
-        good: list[tuple[int, _Input, Obj | None]] = []
+        good: list[tuple[int, Input, Obj | None]] = []
         addresses: set[str] = set()
         for row, given in enumerate(inputs):
             target, problem = self._examine(call, how, given, addresses)
@@ -389,7 +326,7 @@ class HubSpot(Platform):
             self.rows["refused"] += 1
             if not apart:
                 raise Refused(self._refusal(call, problem))
-            errors.append(_error_of(problem, {"objectWriteTraceId": [given.objectWriteTraceId]}))
+            errors.append(error_of(problem, {"objectWriteTraceId": [given.objectWriteTraceId]}))
         for row, given, target in good:
             result, new = self._apply(call, row, how, given, target)
             if how == "upsert":
@@ -401,7 +338,7 @@ class HubSpot(Platform):
         return self._batch(call, call.struck.edit(results), errors, status)
 
     def _examine(
-        self, call: Call, how: str, given: _Input, addresses: set[str]
+        self, call: Call, how: str, given: Input, addresses: set[str]
     ) -> tuple[Obj | None, Problem | None]:
         """-> the contact that is meant, and why the input is refused."""
         target: Obj | None = None
@@ -444,22 +381,22 @@ class HubSpot(Platform):
                 return Problem("PROPERTY_DOESNT_EXIST", words, name)
             if name in OWN:
                 return Problem("READ_ONLY_VALUE", f'"{name}" is a read only property', name)
-            text = _as_text(value)
+            text = as_text(value)
             if not text:
                 continue
             if name == "email" and not ADDRESS.fullmatch(text):
                 return Problem("INVALID_EMAIL", f"Email address {text} is invalid", name)
-            if kind.type == "number" and not _is_number(text):
+            if kind.type == "number" and not is_number(text):
                 return Problem("INVALID_LONG", f"{text} was not a valid long.", name)
             if kind.options and text not in {option["value"] for option in kind.options}:
                 return Problem("INVALID_OPTION", f"{text} was not one of the allowed options", name)
         return None
 
     def _apply(
-        self, call: Call, row: int, how: str, given: _Input, target: Obj | None
+        self, call: Call, row: int, how: str, given: Input, target: Obj | None
     ) -> tuple[dict[str, Any], bool]:
         """-> the result as it goes out, and whether the contact is new."""
-        values = {name: _as_text(value) for name, value in given.properties.items()}
+        values = {name: as_text(value) for name, value in given.properties.items()}
         if how == "upsert" and given.idProperty in self.store.indexes:
             values.setdefault(str(given.idProperty), str(given.id))
         new = target is None
@@ -554,16 +491,16 @@ class HubSpot(Platform):
         return Answer(status, body)
 
     def _refusal(self, call: Call, problem: Problem) -> Answer:
-        body = _error_of(problem, {"propertyName": [problem.property]} if problem.property else {})
+        body = error_of(problem, {"propertyName": [problem.property]} if problem.property else {})
         detail = {"message": problem.message, "code": problem.code, "in": problem.property}
-        body |= {"correlationId": _correlation(call.number), "errors": [detail]}
+        body |= {"correlationId": correlation(call.number), "errors": [detail]}
         return Answer(problem.status, body)
 
     def _error(self, call: Call, status: int, category: str, message: str) -> Answer:
         body = {
             "status": "error",
             "message": message,
-            "correlationId": _correlation(call.number),
+            "correlationId": correlation(call.number),
             "category": category,
         }
         return Answer(status, body)
@@ -581,66 +518,8 @@ class HubSpot(Platform):
         return self._invalid(call, f"Invalid input JSON: {problem}")
 
 
-def shape(obj: Obj, names: Iterable[str]) -> dict[str, Any]:
-    """A contact as the API gives it; a property that was asked for and is empty is null."""
-    get = obj.values.get
-    created, updated = iso(obj.created_ms), iso(obj.changed_ms)
-    properties: dict[str, Any] = {name: get(name) for name in names}
-    properties["createdate"] = created
-    properties["hs_object_id"] = obj.id
-    properties["lastmodifieddate"] = updated
-    return {
-        "id": obj.id,
-        "properties": properties,
-        "createdAt": created,
-        "updatedAt": updated,
-        "archived": obj.archived,
-    }
-
-
-@lru_cache(10_000)
-def iso(at_ms: int) -> str:
-    moment = datetime.fromtimestamp(at_ms // 1000, UTC).isoformat()
-    return f"{moment[:19]}.{at_ms % 1000:03}Z"
-
-
-def _error_of(problem: Problem, context: dict[str, Any]) -> dict[str, Any]:
-    if problem.category == "VALIDATION_ERROR":
-        detail = {"isValid": False, "message": problem.message, "error": problem.code,
-                  "name": problem.property}  # fmt: skip
-        words = f"Property values were not valid: [{msgspec.json.encode(detail).decode()}]"
-    else:
-        words = problem.message
-    return {"status": "error", "category": problem.category, "message": words, "context": context}
-
-
-def _names(given: str | None) -> tuple[str, ...]:
-    return tuple(given.split(",")) if given else DEFAULT_PROPERTIES
-
-
 def _number(platform: HubSpot, call: Call, text: str, name: str, most: int) -> int:
     if not text.isdigit() or not 1 <= int(text) <= most:
         words = f"{name} must be a number between 1 and {most}, not {text!r}"
         raise Refused(platform._invalid(call, words))
     return int(text)
-
-
-def _as_text(value: Any) -> str:
-    if type(value) is str:
-        return value
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _correlation(number: int) -> str:
-    """Looks like theirs, and names the request as the ledger does."""
-    return f"00000000-0000-4000-8000-{number:012}"

@@ -24,15 +24,28 @@ Our reading where the pages are silent
 """
 
 import base64
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from simulators.mailchimp_shapes import (
+    ADDRESS,
+    HELD_BACK,
+    STATUSES,
+    TEXT_MAX,
+    Member,
+    Members,
+    MergeField,
+    Problem,
+    Tags,
+    hash_of,
+    member_hash,
+    moment_of,
+    problem_of,
+    row_error,
+    stamp,
+)
 from simulators.mailchimp_webhooks import Events
 from simulators.quotas import Concurrent, Window
 from simulators.server import Answer, Call, Platform, Refused, Source, each
@@ -40,60 +53,7 @@ from simulators.store import Index, Obj, Store
 
 MEMBERS_MAX = 500
 PAGE_MAX = 1_000
-TEXT_MAX = 255
-ADDRESS = re.compile(
-    r"[A-Za-z0-9!#$%&'*/=?^_+\-`{|}~]+(?:\.[A-Za-z0-9!#$%&'*/=?^_+\-`{|}~]+)*"
-    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}"
-)
-STATUSES = frozenset({"subscribed", "unsubscribed", "cleaned", "pending", "transactional"})
-HELD_BACK = frozenset({"unsubscribed", "cleaned"})
 MEMBER = r"/3\.0/lists/([^/]+)/members/([^/]+)"
-
-
-class _Member(msgspec.Struct):
-    email_address: str = ""
-    status: str | None = None
-    status_if_new: str | None = None
-    merge_fields: dict[str, Any] = {}
-    email_type: str | None = None
-    language: str | None = None
-    vip: bool | None = None
-    tags: list[str] = []
-
-
-class _Members(msgspec.Struct):
-    members: list[_Member]
-    update_existing: bool = False
-    sync_tags: bool = False
-
-
-class _Tag(msgspec.Struct):
-    name: str
-    status: str
-
-
-class _Tags(msgspec.Struct):
-    tags: list[_Tag]
-
-
-class MergeField(msgspec.Struct):
-    tag: str
-    name: str
-    type: str = "text"
-    required: bool = False
-    merge_id: int = 0
-    default_value: str = ""
-    public: bool = False
-    options: dict[str, Any] = {}
-
-
-class Problem(msgspec.Struct):
-    """Why one member is refused."""
-
-    title: str
-    words: str
-    code: str = "ERROR_GENERIC"
-    field: str = ""
 
 
 class Mailchimp(Platform):
@@ -173,13 +133,13 @@ class Mailchimp(Platform):
                 given = ""
         if not given:
             raise Refused(
-                _problem(call, 401, "API Key Missing", "Your request did not include an API key.")
+                problem_of(call, 401, "API Key Missing", "Your request did not include an API key.")
             )
         if given != self.api_key or self._expired:
             words = (
                 "Your API key may be invalid, or you've attempted to access the wrong datacenter."
             )
-            raise Refused(_problem(call, 401, "API Key Invalid", words))
+            raise Refused(problem_of(call, 401, "API Key Invalid", words))
 
     def expire_tokens(self) -> None:
         self._expired = True
@@ -195,17 +155,17 @@ class Mailchimp(Platform):
             html = b"<html><head><title>Access Denied</title></head></html>"
             return Answer(403, html, {"Content-Type": "text/html"})
         words = "You have exceeded the limit of 10 simultaneous connections."
-        return _problem(None, 429, "Too Many Requests", words)
+        return problem_of(None, 429, "Too Many Requests", words)
 
     # -- many members
 
     def batch(self, call: Call, list_id: str) -> Answer:
         """POST /lists/{id}. Every member ends in one of the three lists, or fails the call."""
         self._known(call, list_id)
-        given = msgspec.json.decode(call.body, type=_Members)
+        given = msgspec.json.decode(call.body, type=Members)
         if len(given.members) > MEMBERS_MAX:
             words = f"You may only include up to {MEMBERS_MAX} members in a call."
-            raise Refused(_problem(call, 400, "Invalid Resource", words))
+            raise Refused(problem_of(call, 400, "Invalid Resource", words))
         params = call.params()
         lenient = params.get("skip_merge_validation") == "true"
         skip_twice = params.get("skip_duplicate_check") == "true"
@@ -219,7 +179,7 @@ class Mailchimp(Platform):
                 if not skip_twice:
                     words = f"{member.email_address} is in this call more than once"
                     twice = Problem("Member Exists", words, "ERROR_CONTACT_EXISTS")
-                    errors.append(_row_error(member, twice))
+                    errors.append(row_error(member, twice))
                 continue
             seen.add(hashed)
             obj = self.store.objects.get(hashed)
@@ -234,7 +194,7 @@ class Mailchimp(Platform):
                 problem = Problem("Member Exists", words, "ERROR_CONTACT_EXISTS")
             if problem is not None:
                 self.rows["refused"] += 1
-                errors.append(_row_error(member, problem))
+                errors.append(row_error(member, problem))
                 continue
             new = obj is None or obj.archived
             obj = self._write(call, row, member, obj, hashed)
@@ -255,7 +215,7 @@ class Mailchimp(Platform):
             },
         )
 
-    def _wrong(self, call: Call, member: _Member, obj: Obj | None, lenient: bool) -> Problem | None:
+    def _wrong(self, call: Call, member: Member, obj: Obj | None, lenient: bool) -> Problem | None:
         address = member.email_address
         if not ADDRESS.fullmatch(address):
             words = "Please provide a valid email address."
@@ -282,7 +242,7 @@ class Mailchimp(Platform):
                 return Problem("Invalid Resource", fault.message, fault.code, fault.rows.field)
         return None
 
-    def _wrong_merges(self, member: _Member, new: bool, lenient: bool) -> Problem | None:
+    def _wrong_merges(self, member: Member, new: bool, lenient: bool) -> Problem | None:
         for tag, value in member.merge_fields.items():
             if len(str(value)) > TEXT_MAX and tag in self.merge_fields:
                 words = f"Please enter a value of at most {TEXT_MAX} characters"
@@ -294,7 +254,7 @@ class Mailchimp(Platform):
                     return Problem("Invalid Resource", words, field=tag)
         return None
 
-    def _write(self, call: Call, row: int, member: _Member, obj: Obj | None, hashed: str) -> Obj:
+    def _write(self, call: Call, row: int, member: Member, obj: Obj | None, hashed: str) -> Obj:
         values: dict[str, Any] = {
             tag: value or None if isinstance(value, str) else value
             for tag, value in member.merge_fields.items()
@@ -317,23 +277,23 @@ class Mailchimp(Platform):
 
     def add_member(self, call: Call, list_id: str) -> Answer:
         self._known(call, list_id)
-        member = msgspec.json.decode(call.body, type=_Member)
+        member = msgspec.json.decode(call.body, type=Member)
         obj = self.store.objects.get(member_hash(member.email_address))
         if obj is not None and not obj.archived:
             words = f"{member.email_address} is already a list member. Use PUT to insert or update list members."  # noqa: E501
-            raise Refused(_problem(call, 400, "Member Exists", words))
+            raise Refused(problem_of(call, 400, "Member Exists", words))
         return self._one(call, member, obj)
 
     def put_member(self, call: Call, list_id: str, hashed: str) -> Answer:
         self._known(call, list_id)
-        member = msgspec.json.decode(call.body, type=_Member)
-        return self._one(call, member, self.store.objects.get(_hash_of(hashed)))
+        member = msgspec.json.decode(call.body, type=Member)
+        return self._one(call, member, self.store.objects.get(hash_of(hashed)))
 
     def patch_member(self, call: Call, list_id: str, hashed: str) -> Answer:
         obj = self._get(call, list_id, hashed)
-        return self._one(call, msgspec.json.decode(call.body, type=_Member), obj)
+        return self._one(call, msgspec.json.decode(call.body, type=Member), obj)
 
-    def _one(self, call: Call, member: _Member, obj: Obj | None) -> Answer:
+    def _one(self, call: Call, member: Member, obj: Obj | None) -> Answer:
         address = str(obj.values["email_address"]) if obj is not None else ""
         member.email_address = member.email_address or address
         hashed = member_hash(member.email_address)
@@ -342,12 +302,12 @@ class Mailchimp(Platform):
             obj = other  # the address counts where the path names nobody
         if obj is not None and other not in (None, obj):
             words = f"{member.email_address} is already a list member."
-            raise Refused(_problem(call, 400, "Member Exists", words))
+            raise Refused(problem_of(call, 400, "Member Exists", words))
         lenient = call.params().get("skip_merge_validation") == "true"
         if problem := self._wrong(call, member, obj, lenient):
             self.rows["refused"] += 1
             fields = [{"field": problem.field, "message": problem.words}] if problem.field else []
-            raise Refused(_problem(call, 400, problem.title, problem.words, fields))
+            raise Refused(problem_of(call, 400, problem.title, problem.words, fields))
         self.rows["written"] += 1
         obj = self._write(call, 0, member, obj, hashed)
         if obj.id != hashed and not call.dry:
@@ -377,7 +337,7 @@ class Mailchimp(Platform):
     def write_tags(self, call: Call, list_id: str, hashed: str) -> Answer:
         obj = self._get(call, list_id, hashed)
         names = list(self.tags.get(obj.id, []))
-        for tag in msgspec.json.decode(call.body, type=_Tags).tags:
+        for tag in msgspec.json.decode(call.body, type=Tags).tags:
             if tag.name in names:
                 names.remove(tag.name)
             if tag.status == "active":
@@ -395,9 +355,9 @@ class Mailchimp(Platform):
         count, offset = int(params.get("count", "10")), int(params.get("offset", "0"))
         if not 0 <= count <= PAGE_MAX or offset < 0:
             words = f"count must be at most {PAGE_MAX}, offset must not be negative"
-            raise Refused(_problem(call, 400, "Invalid Resource", words))
-        since = _moment(params.get("since_last_changed"))
-        before = _moment(params.get("before_last_changed"))
+            raise Refused(problem_of(call, 400, "Invalid Resource", words))
+        since = moment_of(params.get("since_last_changed"))
+        before = moment_of(params.get("before_last_changed"))
         status = params.get("status")
         objs: Iterable[Obj] = self.store.numbered
         if since is not None:
@@ -438,7 +398,7 @@ class Mailchimp(Platform):
         made = msgspec.convert({"tag": str(body.get("name", "")).upper()[:10], **body}, MergeField)
         if made.tag in self.merge_fields:
             words = f'A Merge Field with the tag "{made.tag}" already exists for this list.'
-            raise Refused(_problem(call, 400, "Invalid Resource", words))
+            raise Refused(problem_of(call, 400, "Invalid Resource", words))
         made.merge_id = len(self.merge_fields) + 1
         self.merge_fields[made.tag] = made
         return Answer(200, made)
@@ -488,7 +448,7 @@ class Mailchimp(Platform):
     def shape(self, obj: Obj) -> dict[str, Any]:
         """A member as the API gives it; a merge field without a value is an empty text."""
         get = obj.values.get
-        changed = _stamp(obj.changed_ms)
+        changed = stamp(obj.changed_ms)
         return {
             "id": obj.id,
             "email_address": get("email_address"),
@@ -497,7 +457,7 @@ class Mailchimp(Platform):
             "email_type": "html",
             "status": "archived" if obj.archived else get("status"),
             "merge_fields": {tag: get(tag, "") for tag in self.merge_fields},
-            "timestamp_opt": _stamp(obj.created_ms),
+            "timestamp_opt": stamp(obj.created_ms),
             "last_changed": changed,
             "vip": False,
             "language": "",
@@ -512,64 +472,17 @@ class Mailchimp(Platform):
 
     def _get(self, call: Call, list_id: str, hashed: str) -> Obj:
         self._known(call, list_id)
-        obj = self.store.objects.get(_hash_of(hashed))
+        obj = self.store.objects.get(hash_of(hashed))
         if obj is None or obj.archived:
             raise Refused(self.not_found(call))
         return obj
 
     def not_found(self, call: Call) -> Answer:
         words = "The requested resource could not be found."
-        return _problem(call, 404, "Resource Not Found", words)
+        return problem_of(call, 404, "Resource Not Found", words)
 
     def malformed(self, call: Call, problem: Exception) -> Answer:
         if isinstance(problem, msgspec.ValidationError):
-            return _problem(call, 400, "Invalid Resource", str(problem))
+            return problem_of(call, 400, "Invalid Resource", str(problem))
         words = "We encountered an unspecified JSON parsing error."
-        return _problem(call, 400, "JSON Parse Error", words)
-
-
-def member_hash(address: str) -> str:
-    return hashlib.md5(address.lower().encode(), usedforsecurity=False).hexdigest()
-
-
-def _hash_of(given: str) -> str:
-    """A path may also name the address itself."""
-    return member_hash(given.replace("%40", "@")) if "@" in given or "%40" in given else given
-
-
-def _row_error(member: _Member, problem: Problem) -> dict[str, Any]:
-    return {
-        "email_address": member.email_address,
-        "error": problem.words,
-        "error_code": problem.code,
-        "field": problem.field,
-        "field_message": problem.words if problem.field else "",
-    }
-
-
-def _problem(
-    call: Call | None, status: int, title: str, detail: str, errors: Iterable[Any] = ()
-) -> Answer:
-    body = {
-        "type": "https://mailchimp.com/developer/marketing/docs/errors/",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": f"00000000-0000-4000-8000-{call.number if call else 0:012}",
-    }
-    if errors := list(errors):
-        body["errors"] = errors
-    return Answer(status, body, {"Content-Type": "application/problem+json; charset=utf-8"})
-
-
-def _stamp(at_ms: int) -> str:
-    return _second(at_ms // 1000)
-
-
-@lru_cache(10_000)
-def _second(at_s: int) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")
-
-
-def _moment(text: str | None) -> int | None:
-    return int(datetime.fromisoformat(text).timestamp() * 1000) if text else None
+        return problem_of(call, 400, "JSON Parse Error", words)

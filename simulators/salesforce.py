@@ -21,18 +21,15 @@ Our reading where the pages are silent
 - `duplicate_rule=True` blocks a new record whose address another one has: DUPLICATES_DETECTED
 """
 
-import secrets
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from simulators import soql
 from simulators.portal import Lead
 from simulators.quotas import Rolling, Slow, Window
+from simulators.salesforce_answers import Tokens, errors, shape, taken, well_formed
 from simulators.salesforce_fields import (
     EXTERNAL_ID,
     FIELDS,
@@ -115,16 +112,14 @@ class Salesforce(Platform):
         quota: Mapping[str, str] | None = None,
         script: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        self.client_id, self.client_secret = client_id, client_secret
-        self.refresh_token, self.organisation = refresh_token, organisation
-        self.token_ttl_s, self.duplicate_rule = token_ttl_s, duplicate_rule
+        self._tokens = Tokens(client_id, client_secret, refresh_token, organisation, token_ttl_s)
+        self.duplicate_rule = duplicate_rule
         stores = {
             kind: Store({"Email": Index(str.lower), EXT: Index()}, "Email") for kind in FIELDS
         }
         windows = [Rolling("day", 100_000, 86_400.0), Slow("long", 25, 20.0)]
         super().__init__(stores, windows, seed=seed, quota=quota, script=script)
         self._leads = leads
-        self._tokens: dict[str, float] = {}  # token -> when it ends
         self._cursors: dict[str, tuple[soql.Query, list[Obj]]] = {}
         self._creating: dict[str, int] = {}  # external id -> the running request that made it
         self.fill()
@@ -141,44 +136,19 @@ class Salesforce(Platform):
         if call.path.startswith("/services/oauth2/") or call.path.rstrip("/") == "/services/data":
             return
         token = call.headers.get("Authorization", "").removeprefix("Bearer ").removeprefix("OAuth ")
-        if self._tokens.get(token, 0.0) <= self.clock.now():
-            raise Refused(_errors(401, "INVALID_SESSION_ID", "Session expired or invalid"))
+        if not self._tokens.good(token, self.clock.now()):
+            raise Refused(errors(401, "INVALID_SESSION_ID", "Session expired or invalid"))
         size = (
             len(call.path) + len(call.query) + sum(len(k) + len(v) for k, v in call.headers.items())
         )
         if size > HEAD_BYTES_MAX:
-            raise Refused(_errors(414, "URI_TOO_LONG", "URI and headers exceed 16,384 bytes"))
+            raise Refused(errors(414, "URI_TOO_LONG", "URI and headers exceed 16,384 bytes"))
 
     def expire_tokens(self) -> None:
-        self._tokens.clear()
+        self._tokens.expire()
 
     def log_in(self, call: Call) -> Answer:
-        form = dict(parse_qsl(call.body.decode()))
-        match form.get("grant_type"):
-            case "client_credentials":
-                if form.get("client_id") != self.client_id:
-                    return _login_error("invalid_client_id", "client identifier invalid")
-                if form.get("client_secret") != self.client_secret:
-                    return _login_error("invalid_client", "invalid client credentials")
-            case "refresh_token":
-                if form.get("refresh_token") != self.refresh_token:
-                    return _login_error("invalid_grant", "expired access/refresh token")
-            case _:
-                return _login_error("unsupported_grant_type", "grant type not supported")
-        token = f"{self.organisation[:15]}!{secrets.token_urlsafe(48)}"
-        self._tokens[token] = self.clock.now() + self.token_ttl_s
-        host = f"http://{call.headers.get('Host', '')}"
-        return Answer(
-            200,
-            {
-                "access_token": token,
-                "instance_url": host,
-                "id": f"{host}/id/{self.organisation}/0055g000001abcdAAA",
-                "token_type": "Bearer",
-                "scope": "api",
-                "issued_at": str(call.at_ms),
-            },
-        )
+        return self._tokens.log_in(call)
 
     def limits(self, call: Call) -> list[Window]:
         if call.path.startswith("/services/oauth2/") or call.path.rstrip("/").endswith(
@@ -193,7 +163,7 @@ class Salesforce(Platform):
         kind = (
             "ConcurrentRequests (Concurrent API Requests)" if policy == "long" else "TotalRequests"
         )
-        return _errors(403, "REQUEST_LIMIT_EXCEEDED", f"{kind} Limit exceeded.")
+        return errors(403, "REQUEST_LIMIT_EXCEEDED", f"{kind} Limit exceeded.")
 
     def with_limits(self, call: Call, answer: Answer, now: float) -> None:
         day = self.windows["day"]
@@ -218,7 +188,7 @@ class Salesforce(Platform):
         store = self._store(kind)
         if key not in store.indexes or not FIELDS[kind][key].external_id:
             words = f"Provided external ID field does not exist or is not accessible: {key}"
-            raise Refused(_errors(404, "NOT_FOUND", words))
+            raise Refused(errors(404, "NOT_FOUND", words))
         owners, seen = store.indexes[key], set[str]()
 
         def find(record: dict[str, Any]) -> tuple[Obj | None, Error | None]:
@@ -235,7 +205,7 @@ class Salesforce(Platform):
             seen.add(text)
             found = owners.first(text)
             if found and self._creating.get(text, call.number) != call.number:
-                return None, _taken(key, found)
+                return None, taken(key, found)
             return found, None
 
         return self._many(call, kind, find)
@@ -252,9 +222,9 @@ class Salesforce(Platform):
             words = (
                 f"record limit reached. cannot submit more than {ROWS_MAX} records into this call"
             )
-            raise Refused(_errors(400, "EXCEEDED_ID_LIMIT", words))
+            raise Refused(errors(400, "EXCEEDED_ID_LIMIT", words))
         if not given.records:
-            raise Refused(_errors(400, "MISSING_ARGUMENT", "no records given"))
+            raise Refused(errors(400, "MISSING_ARGUMENT", "no records given"))
         if not given.allOrNone:
             results = [
                 self._settle(call, row, self._examine(call, kind, find, record))
@@ -295,7 +265,7 @@ class Salesforce(Platform):
         try:
             values, problem = check(known, record, new=target is None)
         except Mistyped as mistyped:
-            raise Refused(_errors(400, "JSON_PARSER_ERROR", str(mistyped))) from None
+            raise Refused(errors(400, "JSON_PARSER_ERROR", str(mistyped))) from None
         struck = call.struck
         if problem is None and struck.refusing and (fault := struck.refuses(record.get)):
             problem = error(fault.code, fault.message, fault.rows.field)
@@ -307,7 +277,7 @@ class Salesforce(Platform):
         if (ext := values.get(EXT)) is not None:
             owner = indexes[EXT].first(ext)
             if owner is not None and owner is not target:
-                return _taken(EXT, owner)
+                return taken(EXT, owner)
         email = values.get("Email")
         if self.duplicate_rule and target is None and email and indexes["Email"].first(email):
             words = "You're creating a duplicate record. We recommend you use an existing record instead."  # noqa: E501
@@ -364,7 +334,7 @@ class Salesforce(Platform):
         result = self._settle(call, 0, one)
         if not result["success"]:
             problem = result["errors"][0]
-            return _errors(400, problem["statusCode"], problem["message"], problem["fields"])
+            return errors(400, problem["statusCode"], problem["message"], problem["fields"])
         return Answer(204) if status == 204 else Answer(201 if result["created"] else 200, result)
 
     def read_one(self, call: Call, kind: str, object_id: str) -> Answer:
@@ -374,7 +344,7 @@ class Salesforce(Platform):
     def read_by_key(self, call: Call, kind: str, key: str, value: str) -> Answer:
         found = self._store(kind).indexes[key].find(value) if key == EXT else []
         if not found:
-            raise Refused(_errors(404, "NOT_FOUND", "The requested resource does not exist"))
+            raise Refused(errors(404, "NOT_FOUND", "The requested resource does not exist"))
         return Answer(200, shape(kind, found[0], list(FIELDS[kind]), call.path))
 
     def delete_one(self, call: Call, kind: str, object_id: str) -> Answer:
@@ -388,7 +358,7 @@ class Salesforce(Platform):
             query = soql.parse(call.params().get("q", ""))
             found = soql.run(query, self.stores[query.kind], deleted="/queryAll" in call.path)
         except soql.Malformed as wrong:
-            raise Refused(_errors(400, wrong.code, str(wrong))) from None
+            raise Refused(errors(400, wrong.code, str(wrong))) from None
         if query.count:
             return Answer(200, {"totalSize": len(found), "done": True, "records": []})
         size = 2_000
@@ -405,7 +375,7 @@ class Salesforce(Platform):
         locator, _, rest = where.partition("-")
         start, _, size = rest.partition("-")
         if locator not in self._cursors or not start.isdigit():
-            raise Refused(_errors(400, "INVALID_QUERY_LOCATOR", "invalid query locator"))
+            raise Refused(errors(400, "INVALID_QUERY_LOCATOR", "invalid query locator"))
         return self._page(call, *self._cursors[locator], locator, int(start), int(size or 2_000))
 
     def _page(
@@ -461,13 +431,13 @@ class Salesforce(Platform):
 
     def _store(self, kind: str) -> Store:
         if kind not in self.stores:
-            raise Refused(_errors(404, "NOT_FOUND", "The requested resource does not exist"))
+            raise Refused(errors(404, "NOT_FOUND", "The requested resource does not exist"))
         return self.stores[kind]
 
     def _by_id(self, record: dict[str, Any]) -> tuple[Obj | None, Error | None]:
         kind = record["attributes"]["type"]
         object_id = str(record.get("id") or record.get("Id") or "")
-        if not _well_formed(kind, object_id):
+        if not well_formed(kind, object_id):
             return None, error(
                 "MALFORMED_ID", f"{kind} ID: id value of incorrect type: {object_id}", "Id"
             )
@@ -480,57 +450,17 @@ class Salesforce(Platform):
 
     def _get(self, kind: str, object_id: str) -> Obj:
         store = self._store(kind)
-        if not _well_formed(kind, object_id):
-            raise Refused(_errors(400, "MALFORMED_ID", f"malformed id {object_id}"))
+        if not well_formed(kind, object_id):
+            raise Refused(errors(400, "MALFORMED_ID", f"malformed id {object_id}"))
         obj = store.objects.get(full_id(object_id))
         if obj is None:
-            raise Refused(_errors(404, "NOT_FOUND", "The requested resource does not exist"))
+            raise Refused(errors(404, "NOT_FOUND", "The requested resource does not exist"))
         if obj.archived:
-            raise Refused(_errors(404, "ENTITY_IS_DELETED", "entity is deleted"))
+            raise Refused(errors(404, "ENTITY_IS_DELETED", "entity is deleted"))
         return obj
 
     def not_found(self, call: Call) -> Answer:
-        return _errors(404, "NOT_FOUND", "The requested resource does not exist")
+        return errors(404, "NOT_FOUND", "The requested resource does not exist")
 
     def malformed(self, call: Call, problem: Exception) -> Answer:
-        return _errors(400, "JSON_PARSER_ERROR", str(problem))
-
-
-def shape(kind: str, obj: Obj, names: Iterable[str], path: str) -> dict[str, Any]:
-    """A record as queries give it."""
-    record: dict[str, Any] = {
-        "attributes": {
-            "type": kind,
-            "url": f"/services/data/{path.split('/')[3]}/sobjects/{kind}/{obj.id}",
-        }
-    }
-    for name in names:
-        value = soql.value_of(obj, name)
-        stamp = name in ("SystemModstamp", "LastModifiedDate", "CreatedDate")
-        record[name] = _stamp(value) if stamp else value
-    return record
-
-
-@lru_cache(10_000)
-def _stamp(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
-
-
-def _well_formed(kind: str, object_id: str) -> bool:
-    if not looks_like_id(object_id) or not object_id.startswith(PREFIX[kind]):
-        return False
-    return len(object_id) == 15 or full_id(object_id) == object_id
-
-
-def _taken(field: str, owner: Obj) -> Error:
-    words = f"duplicate value found: {field} duplicates value on record with id: {owner.id}"
-    return error("DUPLICATE_VALUE", words, field)
-
-
-def _errors(status: int, code: str, message: str, fields: Iterable[str] = ()) -> Answer:
-    named = {"fields": list(fields)} if fields else {}
-    return Answer(status, [{"message": message, "errorCode": code, **named}])
-
-
-def _login_error(kind: str, description: str) -> Answer:
-    return Answer(400, {"error": kind, "error_description": description})
+        return errors(400, "JSON_PARSER_ERROR", str(problem))

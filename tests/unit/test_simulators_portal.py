@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from mappings.document import Filtered, Mapped, load, nested
 from simulators import portal
-from simulators.mailchimp import ADDRESS as MAILCHIMP_ADDRESS
+from simulators.mailchimp_shapes import ADDRESS as MAILCHIMP_ADDRESS
 from simulators.salesforce_fields import check
 
 N, SEED = 6_000, 11
