@@ -1,6 +1,7 @@
 """The application: topics, tables, agents; and the worker process that runs them."""
 
 import asyncio
+import signal
 import sys
 import threading
 import time
@@ -100,8 +101,12 @@ class EngineApp:
     # The worker process
 
     def run(self) -> NoReturn:
-        """Work until SIGTERM or SIGINT, then exit 0. Exit 2: cannot start as it is configured;
-        70: stopped rather than risk anything, start it again. Never returns."""
+        """Work until SIGTERM or SIGINT, then exit 0. Never returns.
+
+        Exit 2: topics or settings do not fit; 1: Kafka is away; 70: it stopped rather than risk
+        anything. After 1 and 70 start it again.
+        """
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the loop has its own
         self._prepare()
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
@@ -120,8 +125,10 @@ class EngineApp:
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         try:
             _, ids = prepare(self.settings, inputs, outputs, self.tables)
-        except (Unfit, KafkaException) as error:
+        except Unfit as error:
             _cannot_start(str(error))
+        except KafkaException as error:
+            _cannot_start(f"no answer from Kafka at {self.settings.bootstrap_servers}: {error}", 1)
         self.engine = Engine(self.settings, agents, self._outputs, self.tables)
         self.engine.restorer.topic_ids = ids
 
@@ -239,9 +246,9 @@ class EngineApp:
         producer.purge()
 
 
-def _cannot_start(why: str) -> NoReturn:
+def _cannot_start(why: str, code: int = 2) -> NoReturn:
     log.critical("cannot start", why=why)
-    sys.exit(2)
+    sys.exit(code)
 
 
 class _Worker(mode.Worker):

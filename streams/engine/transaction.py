@@ -68,7 +68,7 @@ class Transactions:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self._wait_s = 3 * settings.transaction_timeout_s
+        self._wait_s = settings.transaction_timeout_s
         self._changelogs: dict[str, str] = {}
         limit = settings.record_bytes_max
         self._producer = Producer(

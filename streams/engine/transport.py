@@ -170,7 +170,7 @@ class EngineThread(driver.AIOKafkaConsumerThread):
 
         `position` also moves over markers, aborted and compacted records: an empty chunk carries
         that into the commit. aiokafka waits out a rebalance in here and then returns records of
-        the *new* assignment; they are dropped, which is right because its seek comes later.
+        the *new* assignment, maybe after its seek: they are dropped, and the position set back.
         """
         joined = self.joined
         if joined is None:
@@ -180,13 +180,21 @@ class EngineThread(driver.AIOKafkaConsumerThread):
         wanted = [TopicPartition(*source) for source in want if source in self._handed]
         if not wanted:  # aiokafka takes none for all
             return []
+        assignment: Any = consumer._subscription.subscription.assignment
+        for tp in wanted:  # a record that was taken out here and handed to no one would be lost
+            handed, position = (
+                self._handed[tp.topic, tp.partition],
+                assignment.state_value(tp).position,
+            )
+            if handed != position:
+                leave("fetch position moved", source=tp, handed=handed, position=position)
         found = await self._fetch_records(
             consumer, cast("set[TP]", set(wanted)), timeout=timeout_s,
             max_records=self.engine.settings.chunk_records_max,
         )  # fmt: skip
         if self.joined is not joined:
+            self._set_back(wanted)
             return []
-        assignment: Any = consumer._subscription.subscription.assignment
         chunks = []
         for tp in wanted:
             state, source = assignment.state_value(tp), (tp.topic, tp.partition)
@@ -196,6 +204,15 @@ class EngineThread(driver.AIOKafkaConsumerThread):
                 chunks.append(Fetched(source, start, end, records, turn))
                 self._handed[source] = end
         return chunks
+
+    def _set_back(self, tps: Iterable[TopicPartition]) -> None:
+        """Whatever was taken out of these and is not handed over is to be fetched again."""
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        for tp in tps:
+            start = self._handed.get((tp.topic, tp.partition))
+            if start is not None and tp in assigned:
+                consumer.seek(tp, start)
 
     def ends(self) -> dict[Source, int]:
         """Last stable offset of each source, as of its last fetch."""

@@ -53,6 +53,9 @@ class Engine:
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
             for name in ("checkpoint", "restore")
         }
+        self._patience_s = settings.transaction_timeout_s + 2
+        """By then the broker has ended the transaction. The client itself may never come back:
+        confluentinc/librdkafka#5456, seen here after restarts of a broker."""
         self._lock = asyncio.Lock()
         self._due = asyncio.Event()
         self._room = asyncio.Event()
@@ -151,9 +154,12 @@ class Engine:
                 return
             began = time.monotonic()
             parts = {number: self.ledger.parts[number] for number in batch.rows}
-            end = await asyncio.get_running_loop().run_in_executor(
+            loop = asyncio.get_running_loop()
+            alarm = loop.call_later(self._patience_s, leave, "checkpoint takes too long")
+            end = await loop.run_in_executor(
                 self._threads["checkpoint"], self._commit, batch, parts
             )
+            alarm.cancel()
             seconds = time.monotonic() - began
             if end is End.COMMITTED:
                 self.ledger.landed(batch)

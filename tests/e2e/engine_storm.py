@@ -75,9 +75,10 @@ def _happen(
         worker.may_leave = True
         frozen.append((time.monotonic() + draw.choice([1, 4, 8, 13]), worker))
         if draw.random() < 0.5:  # someone takes its place meanwhile
-            slots[slot] = world.start(slot, data_dir=world.folder / f"slot-{slot}-{time.time()}")
-            slots[slot].may_leave = True  # the woken one may throw it out for a moment
-    elif what < 0.35:
+            other = world.start(slot, data_dir=world.folder / f"slot-{slot}-{time.time()}")
+            other.may_leave = True  # the woken one may throw it out for a moment
+            slots[slot] = other
+    elif what < 0.35 and worker.has_taken:
         worker.expected.add(0)
         worker.process.terminate()
         worker.process.wait(15)

@@ -117,6 +117,10 @@ class Worker:
         self.process.send_signal(signal.SIGCONT)
 
     @property
+    def has_taken(self) -> bool:
+        return "partitions taken" in self.log.read_text(errors="replace")
+
+    @property
     def code(self) -> int | None:
         return self.process.poll()
 
@@ -194,8 +198,8 @@ class World:
 
     def started(self, worker: Worker, seconds: float = 30) -> Worker:
         """Wait until it has taken partitions for the first time."""
-        wait(lambda: "partitions taken" in worker.tail() or worker.code is not None, seconds,
-             f"worker in slot {worker.slot} takes partitions\n{worker.tail()}")  # fmt: skip
+        wait(lambda: worker.has_taken or worker.code is not None, seconds,
+             f"worker in slot {worker.slot} takes partitions")  # fmt: skip
         return worker
 
     def wipe(self, worker: Worker) -> None:
