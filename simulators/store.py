@@ -5,7 +5,7 @@ An entry of the ledger is one tuple of about 90 bytes plus the changed values; t
 has none, since the values at creation are the present ones with the later changes taken back.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -102,6 +102,7 @@ class Store:
         self.dry_rows = 0  # writes that a fault swallowed
         self.made_twice = 0  # creations that found an object of the same identity in use
         self._by_change: list[tuple[int, int]] = []  # (changed_ms, number); old places stay
+        self._in_order = True
         for index in self.indexes.values():
             index.table.clear()
         self._ledger: list[Entry] = []
@@ -174,14 +175,13 @@ class Store:
             obj.changed_ms = by.at_ms
             self._place(by.at_ms, obj.number)
             if len(self._by_change) > 2 * len(self.numbered) + 10_000:
-                self._by_change = sorted((o.changed_ms, o.number) for o in self.numbered)
+                self._by_change = [(o.changed_ms, o.number) for o in self.numbered]
+                self._in_order = False
 
     def _place(self, changed_ms: int, number: int) -> None:
         place = (changed_ms, number)
-        if not self._by_change or place > self._by_change[-1]:
-            self._by_change.append(place)
-        else:
-            insort(self._by_change, place)
+        self._in_order = self._in_order and (not self._by_change or place > self._by_change[-1])
+        self._by_change.append(place)
 
     def rename(self, obj: Obj, object_id: str) -> None:
         """Gives an object another id, where the id is made from a value."""
@@ -236,6 +236,9 @@ class Store:
 
     def changed_since(self, since_ms: int) -> Iterator[Obj]:
         """Objects by (changed_ms, number), also archived ones, from `since_ms` on, each once."""
+        if not self._in_order:
+            self._by_change.sort()  # nearly in order, hence nearly free
+            self._in_order = True
         place = bisect_left(self._by_change, (since_ms, -1))
         while place < len(self._by_change):
             changed_ms, number = self._by_change[place]
