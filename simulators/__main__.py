@@ -26,7 +26,8 @@ PLATFORMS = ("hubspot", "salesforce", "mailchimp")
 
 def main() -> None:
     given = _arguments().parse_args()
-    gc.set_threshold(50_000, 20, 100)  # the contents are many small objects that stay
+    # The contents are many small objects that stay: look at each twice, never at all of them.
+    gc.set_threshold(20_000, 5, 1_000_000)
     try:
         platforms = _make(given)
     except (ValueError, TypeError, OSError) as error:

@@ -388,7 +388,7 @@ class HubSpot(Platform):
                 return Problem("INVALID_EMAIL", f"Email address {text} is invalid", name)
             if kind.type == "number" and not is_number(text):
                 return Problem("INVALID_LONG", f"{text} was not a valid long.", name)
-            if kind.options and text not in {option["value"] for option in kind.options}:
+            if kind.options and not kind.takes(text):
                 return Problem("INVALID_OPTION", f"{text} was not one of the allowed options", name)
         return None
 
@@ -396,7 +396,10 @@ class HubSpot(Platform):
         self, call: Call, row: int, how: str, given: Input, target: Obj | None
     ) -> tuple[dict[str, Any], bool]:
         """-> the result as it goes out, and whether the contact is new."""
-        values = {name: as_text(value) for name, value in given.properties.items()}
+        values = {
+            name: value if type(value) is str else as_text(value)
+            for name, value in given.properties.items()
+        }
         if how == "upsert" and given.idProperty in self.store.indexes:
             values.setdefault(str(given.idProperty), str(given.id))
         new = target is None

@@ -51,6 +51,9 @@ class Property(msgspec.Struct, rename="camel"):
     has_unique_value: bool = False
     options: list[dict[str, str]] = []
 
+    def takes(self, text: str) -> bool:
+        return any(option["value"] == text for option in self.options)
+
 
 class Input(msgspec.Struct):
     id: str | int = ""

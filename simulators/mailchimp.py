@@ -105,6 +105,7 @@ class Mailchimp(Platform):
         windows = [Concurrent("connections", 10)]
         super().__init__({"members": store}, windows, seed=seed, quota=quota, script=script)
         self._members, self._expired = members, False
+        self._required: list[str] = []  # tags of merge fields without which nobody joins
         self.tags: dict[str, list[str]] = {}
         self.events = Events(self)
         self.fill()
@@ -248,8 +249,8 @@ class Mailchimp(Platform):
                 words = f"Please enter a value of at most {TEXT_MAX} characters"
                 return Problem("Invalid Resource", words, field=tag)
         if new and not lenient:
-            for tag, field in self.merge_fields.items():
-                if field.required and not member.merge_fields.get(tag):
+            for tag in self._required:
+                if not member.merge_fields.get(tag):
                     words = "Your merge fields were invalid: a required value is missing"
                     return Problem("Invalid Resource", words, field=tag)
         return None
@@ -261,7 +262,9 @@ class Mailchimp(Platform):
             if tag in self.merge_fields
         }
         if obj is None:
-            kept = {tag: value for tag, value in values.items() if value is not None}
+            kept = values
+            if None in values.values():
+                kept = {tag: value for tag, value in values.items() if value is not None}
             kept["email_address"] = member.email_address
             kept["status"] = member.status or member.status_if_new
             return self.store.create(call, row, hashed, kept)
@@ -401,6 +404,7 @@ class Mailchimp(Platform):
             raise Refused(problem_of(call, 400, "Invalid Resource", words))
         made.merge_id = len(self.merge_fields) + 1
         self.merge_fields[made.tag] = made
+        self._required += [made.tag] if made.required else []
         return Answer(200, made)
 
     def ping(self, call: Call) -> Answer:

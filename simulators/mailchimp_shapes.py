@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -76,7 +77,8 @@ def member_hash(address: str) -> str:
 
 def hash_of(given: str) -> str:
     """A path may also name the address itself."""
-    return member_hash(given.replace("%40", "@")) if "@" in given or "%40" in given else given
+    text = unquote(given)
+    return member_hash(text) if "@" in text else text
 
 
 def row_error(member: Member, problem: Problem) -> dict[str, Any]:

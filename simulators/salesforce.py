@@ -23,6 +23,7 @@ Our reading where the pages are silent
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -230,13 +231,17 @@ class Salesforce(Platform):
                 self._settle(call, row, self._examine(call, kind, find, record))
                 for row, record in enumerate(given.records)
             ]
-            return Answer(200, call.struck.edit(results))
+            return self._results(call, results)
         examined = [self._examine(call, kind, find, record) for record in given.records]
         if any(one.problem for one in examined):
             words = "Record rolled back because not all records were valid and the request was using AllOrNone header"  # noqa: E501
             rolled = error("ALL_OR_NONE_OPERATION_ROLLED_BACK", words)
             examined = [one._replace(problem=one.problem or rolled) for one in examined]
         results = [self._settle(call, row, one) for row, one in enumerate(examined)]
+        return self._results(call, results)
+
+    def _results(self, call: Call, results: list[dict[str, Any]]) -> Answer:
+        self.rows["written"] += sum(result["success"] for result in results)
         return Answer(200, call.struck.edit(results))
 
     def _settle(self, call: Call, row: int, one: _Examined) -> dict[str, Any]:
@@ -246,7 +251,6 @@ class Salesforce(Platform):
             self.rows["refused"] += 1
             return {"success": False, "errors": [problem]}
         obj = self._write(call, row, kind, target, values)
-        self.rows["written"] += 1
         return {"id": obj.id, "success": True, "created": target is None, "errors": []}
 
     def _examine(
@@ -269,7 +273,9 @@ class Salesforce(Platform):
         struck = call.struck
         if problem is None and struck.refusing and (fault := struck.refuses(record.get)):
             problem = error(fault.code, fault.message, fault.rows.field)
-        return _Examined(known, target, values, problem or self._clash(known, target, values))
+        if problem is None and (kind is None or self.duplicate_rule):
+            problem = self._clash(known, target, values)
+        return _Examined(known, target, values, problem)
 
     def _clash(self, kind: str, target: Obj | None, values: dict[str, Any]) -> Error | None:
         """A value that another record has and that must be unique."""
@@ -299,7 +305,8 @@ class Salesforce(Platform):
             kept.setdefault("Status", "Open - Not Contacted")
         if call.number and (ext := kept.get(EXT)) is not None and not call.dry:
             self._creating[ext] = call.number
-        return store.create(call, row, new_id(kind, len(store.numbered)), kept)
+        number = len(store.numbered) + store.dry_rows  # a swallowed record had an id, too
+        return store.create(call, row, new_id(kind, number), kept)
 
     def done(self, call: Call) -> None:
         if self._creating:
@@ -323,15 +330,17 @@ class Salesforce(Platform):
         return self._one(call, kind, self._get(kind, object_id), 204)
 
     def upsert_one(self, call: Call, kind: str, key: str, value: str) -> Answer:
-        found = self._store(kind).indexes[key].find(value) if key == EXT else []
-        call.body = msgspec.json.encode({**msgspec.json.decode(call.body), key: value})
-        return self._one(call, kind, found[0] if found else None, 200)
+        text = unquote(value)
+        target = self._store(kind).indexes[key].first(text) if key == EXT else None
+        call.body = msgspec.json.encode({**msgspec.json.decode(call.body), key: text})
+        return self._one(call, kind, target, 200)
 
     def _one(self, call: Call, kind: str, target: Obj | None, status: int) -> Answer:
         self._store(kind)
         record = {**msgspec.json.decode(call.body), "attributes": {"type": kind}}
         one = self._examine(call, kind, lambda _: (target, None), record)
         result = self._settle(call, 0, one)
+        self.rows["written"] += result["success"]
         if not result["success"]:
             problem = result["errors"][0]
             return errors(400, problem["statusCode"], problem["message"], problem["fields"])
@@ -342,10 +351,10 @@ class Salesforce(Platform):
         return Answer(200, shape(kind, self._get(kind, object_id), names, call.path))
 
     def read_by_key(self, call: Call, kind: str, key: str, value: str) -> Answer:
-        found = self._store(kind).indexes[key].find(value) if key == EXT else []
-        if not found:
+        found = self._store(kind).indexes[key].first(unquote(value)) if key == EXT else None
+        if found is None:
             raise Refused(errors(404, "NOT_FOUND", "The requested resource does not exist"))
-        return Answer(200, shape(kind, found[0], list(FIELDS[kind]), call.path))
+        return Answer(200, shape(kind, found, list(FIELDS[kind]), call.path))
 
     def delete_one(self, call: Call, kind: str, object_id: str) -> Answer:
         self._store(kind).archive(call, 0, self._get(kind, object_id))

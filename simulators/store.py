@@ -62,13 +62,15 @@ class Index:
         found = self.table.get(self._key(value))
         return [obj for obj in found if not obj.archived] if found is not None else []
 
-    def add(self, value: Any, obj: Obj) -> None:
+    def add(self, value: Any, obj: Obj) -> list[Obj]:
+        """-> all objects with this value now, `obj` last."""
         key = self._key(value)
         found = self.table.get(key)
         if found is None:
-            self.table[key] = [obj]
+            found = self.table[key] = [obj]
         else:
             found.append(obj)
+        return found
 
     def remove(self, value: Any, obj: Obj) -> None:
         key = self._key(value)
@@ -114,6 +116,7 @@ class Store:
     def seed(self, object_id: str, values: Values, created_ms: int, changed_ms: int) -> Obj:
         """An object that was there before: no entry in the ledger."""
         obj = self._add(object_id, values, created_ms)
+        self.made_twice = 0  # it was so before
         obj.changed_ms = changed_ms
         self._place(changed_ms, obj.number)
         self.seeded = len(self.numbered)
@@ -126,8 +129,6 @@ class Store:
             return Obj(-1, object_id, values, by.at_ms)
         obj = self._add(object_id, values, by.at_ms)
         self._place(by.at_ms, obj.number)
-        if self.indexes[self.identity].first(values.get(self.identity)) is not obj:
-            self.made_twice += obj.values.get(self.identity) is not None
         self._ledger.append((by.at_ms, obj.number, by.number, row, None))
         return obj
 
@@ -197,7 +198,9 @@ class Store:
         for field, index in self.indexes.items():
             value = values.get(field)
             if value is not None:
-                index.add(value, obj)
+                same = index.add(value, obj)
+                if len(same) > 1 and field == self.identity:
+                    self.made_twice += any(not other.archived for other in same[:-1])
         return obj
 
     def _set(self, obj: Obj, name: str, before: Any, value: Any) -> None:

@@ -1,6 +1,8 @@
 """What goes wrong on request: which calls are hit, and what the client and the ledger see."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -153,23 +155,55 @@ async def test_rows_are_refused_by_what_they_hold() -> None:
     assert "odd address" in body["errors"][0]["message"]
 
 
+@asynccontextmanager
+async def _salesforce(
+    organisation: Salesforce,
+) -> AsyncIterator[tuple[httpx.AsyncClient, dict[str, Any]]]:
+    """A client that has logged in, and a lead that is good."""
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": "salesforce-client",
+        "client_secret": "salesforce-secret",
+    }
+    async with organisation.serve() as url, httpx.AsyncClient(base_url=url, verify=False) as web:
+        token = (await web.post("/services/oauth2/token", data=form)).json()["access_token"]
+        web.headers["Authorization"] = f"Bearer {token}"
+        yield web, {"attributes": {"type": "Lead"}, "LastName": "L", "Company": "C"}
+
+
+RECORDS = "/services/data/v59.0/composite/sobjects"
+
+
+async def test_records_that_salesforce_swallows_have_ids_of_their_own() -> None:
+    organisation = Salesforce(script=[{"action": "no_effect", "path": "composite", "count": 1}])
+    async with _salesforce(organisation) as (web, lead):
+        answers = [
+            (await web.post(RECORDS, json={"records": [lead, lead]})).json() for _ in range(2)
+        ]
+    ids = [result["id"] for answer in answers for result in answer]
+    assert len(set(ids)) == 4
+    assert _written(organisation) == 2
+
+
+async def test_a_session_that_ends_asks_for_a_new_login() -> None:
+    expire = {"action": "expire_token", "path": "composite", "after": 1, "count": 1}
+    organisation = Salesforce(script=[expire])
+    async with _salesforce(organisation) as (web, lead):
+        statuses = [
+            (await web.post(RECORDS, json={"records": [lead]})).status_code for _ in range(3)
+        ]
+        assert statuses == [200, 401, 401]
+    async with _salesforce(organisation) as (web, lead):
+        assert (await web.post(RECORDS, json={"records": [lead]})).status_code == 200
+    assert _written(organisation) == 2
+
+
 async def test_refused_rows_in_each_platforms_form() -> None:
     fault = {"action": "refuse_rows", "code": "UNABLE_TO_LOCK_ROW", "message": "locked"}
     rows = {"field": "Company", "matches": "LOCK"}
-    organisation = Salesforce(script=[{**fault, "rows": rows}])
-    async with organisation.serve() as url, httpx.AsyncClient(base_url=url, verify=False) as web:
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": "salesforce-client",
-            "client_secret": "salesforce-secret",
-        }
-        token = (await web.post("/services/oauth2/token", data=form)).json()["access_token"]
-        lead = {"attributes": {"type": "Lead"}, "LastName": "L", "Company": "LOCK me"}
-        answer = await web.post(
-            "/services/data/v59.0/composite/sobjects",
-            json={"records": [lead, {**lead, "Company": "free"}]},
-            headers={"Authorization": f"Bearer {token}"},
-        )
+    async with _salesforce(Salesforce(script=[{**fault, "rows": rows}])) as (web, lead):
+        records = [{**lead, "Company": "LOCK me"}, lead]
+        answer = await web.post(RECORDS, json={"records": records})
     refused, written = answer.json()
     assert refused["errors"] == [
         {"statusCode": "UNABLE_TO_LOCK_ROW", "message": "locked", "fields": ["Company"]}

@@ -136,6 +136,8 @@ async def test_calls_that_are_refused_whole(web: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.json()["title"]) == (400, title)
     broken = await web.post(LIST, content=b"{")
     assert broken.json()["title"] == "JSON Parse Error"
+    large = await web.post(LIST, content=b" " * (16 * 1024 * 1024 + 1))
+    assert large.status_code == 413
     missing = await web.get("/3.0/lists/other/members")
     assert (missing.status_code, missing.json()["title"]) == (404, "Resource Not Found")
 
