@@ -5,28 +5,27 @@ then, so that what goes out is small and quick where the quota is free, and full
 """
 
 import asyncio
-from collections.abc import Coroutine, Hashable, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
-import msgspec
 import structlog
 
-from connectors import matching, uploads
-from connectors.base import ObjectSpec, Row
+from connectors import halting, matching, uploads
+from connectors.base import ObjectSpec
 from connectors.gate import Gate
-from connectors.handover import Inherited, learned_key
+from connectors.handover import Inherited
 from connectors.http import Trail, trail
 from connectors.lanes import Item, Lane, Lanes, Place, Stage, Taken
 from connectors.limits import Limits
 from connectors.office import Office
 from connectors.outcome import Outcome, Parked, Returned, Unknown
 from connectors.registry import Misconfigured
+from connectors.rows import item_of
 from connectors.settling import Request, Send, Settled, wall_ms
+from ratelimits import registry
 from schemas.commands import Priority
-from schemas.handover import Learned
 from schemas.ids import derive
-from schemas.outcomes import AccountState
-from schemas.topics import HANDOVER, outcomes_of
+from schemas.topics import HANDOVER
 
 __all__ = ["Account"]
 
@@ -39,8 +38,11 @@ IN_FLIGHT_LIVE = 8
 WAIT_MAX_S = 60.0
 """A row that could not go out for so long is given back to its person's state."""
 ROWS_MAX = 10_000
-"""Rows of one account in hand; what comes above is given back at once."""
-BACKLOG_MS = 10_000
+"""Rows of one account in hand, if it is so slow that they would stand in the way of others."""
+DRAIN_S = 20.0
+"""So long may it need for the rows in hand."""
+RATE_S = 5.0
+PRIORITIES = tuple(Priority)
 BYTES_MAX = 4_000_000
 """Of a request, where the platform names no bound."""
 
@@ -62,8 +64,14 @@ class Account:
         self._asking: dict[tuple[str, Priority], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
+        self._began_s: dict[str, float] = {}
+        """Quota group to when a request of it began to ask."""
         self._in_flight = 0
         self._watch: asyncio.Task[None] | None = None
+        self._since_s = self._swept_s = office.now_s()
+        self._fated = 0
+        self.rate = 0.0
+        """Rows that went out, a second, of late."""
 
     # ---- what comes in
 
@@ -75,12 +83,7 @@ class Account:
             except ValueError as error:  # an older make's: worth a second of quota
                 log.error("lease cannot be read", account=self.name, error=str(error))
         self.intents = inherited.intents.get(self.name, {})
-        if document := inherited.learned.get(self.name):
-            learned = msgspec.json.decode(document)
-            self.rows_max = dict(learned.get("rows_max", {}))
-            if why := learned.get("halted"):
-                self.gate.halt(self.office.now_s(), learned["halted_ms"], why)
-                self._watch_gate()
+        halting.inherit(self, inherited.learned.get(self.name))
 
     def take(
         self, taken: Taken, rows: Sequence[dict[str, Any]], attempts: dict[str, int],
@@ -92,12 +95,12 @@ class Account:
             spec = self.office.client(taken.connection).spec.objects.get(taken.object_type)
         except Misconfigured as error:
             spec = None
-            self.halt(str(error))
+            self.halt(str(error), misconfigured=True)
         field = self.office.match_field(taken.sync)
         target = f"{taken.connection}:{taken.object_type}"
         since_s = self.office.now_s() - waited_s
         for raw in rows:
-            item = _item(raw, taken, spec or uploads.UNKNOWN_OBJECT, target, field)
+            item = item_of(raw, taken, spec or uploads.UNKNOWN_OBJECT, target, field)
             item.since_s, item.attempts = since_s, attempts.get(item.row.row_id, 0)
             self.rows[item.row.row_id] = item
             taken.items.append(item)
@@ -116,9 +119,13 @@ class Account:
             return Parked("unknown_object", f"{self.office.platform} has no such object type here")
         if item.row.row_id in self.intents:
             return Unknown("sent by a worker that was killed before the answer came")
-        if len(self.rows) > ROWS_MAX:
-            return Returned("more waits for this account than fits", wall_ms() + BACKLOG_MS)
         return None
+
+    def relimit(self, limits: registry.Limits) -> None:
+        """Other figures hold from now on."""
+        self.limits = self.limits.replaced(limits)
+        for task in self._asking.values():
+            task.cancel()  # asks again under the new figures
 
     def recall(self, row_id: str) -> bool:
         """Give a row back that has not gone out. False: it is not here, or out already."""
@@ -132,8 +139,8 @@ class Account:
         taken, spec = item.taken, item.spec
         if item.match:
             return Lane(
-                spec.match_quota or spec.read_quota, taken.priority, Stage.match, taken.connection, taken.object_type,
-                self.office.match_field(taken.sync), "",
+                spec.match_quota or spec.read_quota, taken.priority, Stage.match, taken.connection,
+                taken.object_type, self.office.match_field(taken.sync), "",
             )  # fmt: skip
         return Lane(
             spec.write_quota, taken.priority, Stage.write, taken.connection, taken.object_type, "",
@@ -145,8 +152,7 @@ class Account:
     def go(self) -> None:
         """Start whatever may start now."""
         if not self.gate.open(self.office.now_s()):
-            if not self.gate.stopping:
-                self._watch_gate()
+            self.watch_gate()
             return
         for turn in self.lanes.turns():
             most = IN_FLIGHT_MAX - (turn[1] is not Priority.live) * IN_FLIGHT_LIVE
@@ -156,6 +162,7 @@ class Account:
     async def _turn(self, group: str, priority: Priority) -> None:
         """One request: its quota first, then the rows that are there by then."""
         try:
+            await self._gather(group, priority)
             async with self.limits.permit(group, priority) as permit:
                 self._asked(group, priority)
                 open_ = self.gate.open(self.office.now_s())
@@ -172,6 +179,15 @@ class Account:
         finally:
             self._asked(group, priority)
             self.go()
+
+    async def _gather(self, group: str, priority: Priority) -> None:
+        """Where a quota is meant for a day, requests that are not full keep a distance: else a
+        trickle of live rows, one a request, would have spent it by noon."""
+        pace_s = self.limits.pace_s(group)
+        wait_s = self._began_s.get(group, 0.0) + pace_s - self.office.now_s()
+        if pace_s and wait_s > 0 and not self.lanes.full(group, priority, self._most):
+            await asyncio.sleep(min(wait_s, pace_s))
+        self._began_s[group] = self.office.now_s()
 
     def _asked(self, group: str, priority: Priority) -> None:
         if self._asking.get((group, priority)) is asyncio.current_task():
@@ -203,8 +219,14 @@ class Account:
                 client = self.office.client(lane.connection)
                 carry = matching.match if lane.stage is Stage.match else uploads.upload
                 await carry(self, client, lane, items, request, of)
+                self.office.stats.requests[lane.stage.value, of.status // 100] += 1
+                log.debug(
+                    "request", platform=self.office.platform, account=self.name, name=of.name,
+                    rows=request.rows, status=of.status, took_ms=of.took_ms,
+                    request_id=request.request_id,
+                )  # fmt: skip
             except Misconfigured as error:
-                self.halt(str(error))
+                self.halt(str(error), misconfigured=True)
                 self.give_back(items)
             except asyncio.CancelledError:
                 for item in items:  # the assignment ends: nobody waits for their fate here
@@ -226,6 +248,7 @@ class Account:
     ) -> None:
         """A fate that leaves the worker."""
         self.withdraw(item)
+        self._fated += request is not None
         item.attempts += isinstance(outcome, Parked) and request is not None
         taken = item.taken
         taken.settled.append(Settled(item, outcome, request, position, wall_ms()))
@@ -263,10 +286,6 @@ class Account:
         for item in list(items):
             self.settle(item, Returned(f"account halted: {self.gate.halted}"))
 
-    def known(self, item: Item, key: Hashable) -> bool:
-        """An identity that became known while the row is out; False: it waits for another row."""
-        return self.lanes.also(item, key)
-
     def sweep(self) -> None:
         """Give back what has waited for too long, and stop asking for what nobody needs."""
         now_s = self.office.now_s()
@@ -276,10 +295,25 @@ class Account:
             if item.place is Place.waiting:
                 reason, until_ms = self._why_waiting(item, now_s)
                 self.settle(item, Returned(reason, until_ms))
+        self._shed(now_s)
         for turn, task in list(self._asking.items()):
             if not self.lanes.waits(*turn):
                 task.cancel()
         self.go()
+
+    def _shed(self, now_s: float) -> None:
+        """Of a slow account the newest rows of the least urgent go back: what is unread behind
+        them may be another account's."""
+        passed_s = now_s - self._swept_s
+        self.rate += (self._fated / passed_s - self.rate) * min(1.0, passed_s / RATE_S)
+        self._swept_s, self._fated = now_s, 0
+        if len(self.rows) <= max(ROWS_MAX, self.rate * DRAIN_S) or now_s - self._since_s < RATE_S:
+            return
+        until_ms = _in(min(WAIT_MAX_S, ROWS_MAX / max(self.rate, 1.0)))
+        waiting = [i for i in reversed(self.rows.values()) if i.place is Place.waiting]
+        waiting.sort(key=lambda item: PRIORITIES.index(item.taken.priority), reverse=True)
+        for item in waiting[: len(self.rows) - ROWS_MAX]:
+            self.settle(item, Returned("more waits for this account than it can take", until_ms))
 
     def _why_waiting(self, item: Item, now_s: float) -> tuple[str, int]:
         if self.gate.why:
@@ -291,51 +325,20 @@ class Account:
 
     # ---- open and closed
 
-    def halt(self, why: str) -> None:
+    def halt(self, why: str, *, misconfigured: bool = False) -> None:
         """Nothing goes out until somebody acts. A repeat changes nothing."""
-        if self.gate.halted:
-            return
-        self.gate.halt(self.office.now_s(), wall_ms(), why[:300])
-        log.warning("account halted", platform=self.office.platform, account=self.name, why=why)
-        self._announce(open_=False)
-        self.give_back([i for i in self.rows.values() if i.place is Place.waiting])
-        self._watch_gate()
+        halting.halt(self, why, misconfigured=misconfigured)
 
     def reopen(self, who: str) -> None:
         """Somebody acted, or a probe succeeded. A repeat changes nothing."""
-        if not self.gate.halted:
-            return
-        self.gate.reopen(self.office.now_s())
-        log.info("account open", platform=self.office.platform, account=self.name, because=who)
-        self._announce(open_=True)
-        self.go()
-
-    def _announce(self, *, open_: bool) -> None:
-        """To every partition of persons, and to whoever owns the account next."""
-        sends: list[Send] = []
-        for connection in sorted(self.connections):
-            state = AccountState(
-                account=self.name, connection=connection, open=open_, reason=self.gate.halted,
-                at_ms=wall_ms(),
-            )  # fmt: skip
-            value = self.office.wire.encode(state)
-            topic = outcomes_of(self.office.platform)
-            sends += (Send(topic, value, self.name, p) for p in range(self.office.partitions))
-        self.office.also([*sends, self.learned()], self.partition)
+        halting.reopen(self, who)
 
     def learned(self) -> Send:
-        """What a successor starts with."""
-        document = {
-            "rows_max": self.rows_max,
-            "halted": self.gate.halted,
-            "halted_ms": self.gate.halted_ms,
-        }
-        learned = Learned(account=self.name, document=msgspec.json.encode(document))
-        key = learned_key(self.office.platform, self.name)
-        return Send(HANDOVER, self.office.wire.encode(learned), key, self.partition)
+        return halting.learned(self)
 
-    def _watch_gate(self) -> None:
-        if self._watch is None or self._watch.done():
+    def watch_gate(self) -> None:
+        """See to it that somebody opens the gate when its time has come."""
+        if not self.gate.stopping and (self._watch is None or self._watch.done()):
             self._watch = self._spawn(self._until_open())
 
     async def _until_open(self) -> None:
@@ -345,7 +348,7 @@ class Account:
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
             elif self.gate.probes:
-                await uploads.probe(self)
+                await halting.probe(self)
             else:
                 break
         self.go()
@@ -353,7 +356,7 @@ class Account:
     async def opened(self) -> None:
         """Wait until requests may start."""
         while not self.gate.open(self.office.now_s()):
-            self._watch_gate()
+            self.watch_gate()
             await asyncio.sleep(0.1)
 
     # ---- ends
@@ -394,38 +397,6 @@ class Account:
     @property
     def in_flight(self) -> int:
         return self._in_flight
-
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-def _item(
-    raw: dict[str, Any], taken: Taken, spec: ObjectSpec, target: str, match_field: str
-) -> Item:
-    """One row as the worker keeps it."""
-    try:
-        fields = _decode(raw["fields"])
-    except msgspec.DecodeError:
-        fields = None
-    row = Row(raw["row_id"], raw["person"], raw["object_id"], fields or {}, raw["occurred_ms"])
-    item = Item(row, taken, spec, raw, broken=fields is None)
-    fields = row.fields
-    if spec.kind == "fact":
-        return item  # appended, never merged: no order to keep
-    keys: list[Hashable] = [(target, "person", row.person)]
-    if row.object_id:
-        keys.append((target, "object", row.object_id))
-    elif match_field and not spec.identity_field:
-        item.match = _text(fields.get(match_field))
-    identity = item.match or _text(fields.get(spec.identity_field))
-    if identity:
-        keys.append((target, "value", identity.lower()))
-    item.keys = tuple(keys)
-    return item
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
 
 
 def _in(wait_s: float) -> int:

@@ -23,6 +23,8 @@ class Gate:
     halted: str = ""
     """Why it takes nothing; empty: it is not halted."""
     halted_ms: int = 0
+    misconfigured: bool = False
+    """It is halted by what we were told, not by what the platform says."""
     halts: int = 0
     """In a row: a probe that succeeds is no proof that writing works."""
     faults: int = 0
@@ -67,7 +69,7 @@ class Gate:
 
     def reopen(self, now_s: float) -> None:
         """Somebody acted, or a probe succeeded."""
-        self.halted, self.halted_ms = "", 0
+        self.halted, self.halted_ms, self.misconfigured = "", 0, False
         self.answered(now_s)
 
     def still_halted(self, now_s: float) -> None:

@@ -189,18 +189,28 @@ class Lanes:
             size += item_bytes
             yield item
 
-    def also(self, item: Item, key: Hashable) -> bool:
-        """An identity that became known while the row is out. False: somebody else has it out;
-        the row waits for that, with what it holds, and comes again in its lane."""
+    def claim(self, item: Item, key: Hashable) -> bool:
+        """An identity that became known while the row is out. False: another row has it out; then
+        this one is not out any more, and comes again in its lane when that one has its fate."""
         if key in item.keys:
             return True
         if key in self._busy:
+            self.release(item)
             item.place = Place.waiting
             self._busy[key].append(item)
             return False
         self._busy[key] = []
         item.keys = (*item.keys, key)
         return True
+
+    def full(
+        self, group: str, priority: Priority, limits: Callable[[Lane], tuple[int, int]]
+    ) -> bool:
+        """Whether the next request of this quota and priority could be full."""
+        return any(
+            len(self._lanes[lane]) >= limits(lane)[0]
+            for lane in self._turns.get((group, priority), ())
+        )
 
     def release(self, item: Item) -> None:
         """The row is not out any more: those that waited for its identity may go."""

@@ -13,6 +13,8 @@ from schemas.definitions import Connection
 
 __all__ = ["Limits", "Paid", "limits_of"]
 
+PACE_MAX_S = 1.0
+
 
 def limits_of(connection: Connection | None, spec: Spec) -> registry.Limits:
     """The figures that hold for an account. A platform without a registry file has no limits.
@@ -71,7 +73,21 @@ class Limits:
     def __init__(
         self, limits: registry.Limits, write_lease: Callable[[str], Awaitable[None]]
     ) -> None:
-        self.limiter = Limiter(limits, write_lease=write_lease)
+        self._write_lease, self._retired = write_lease, False
+        self.limiter = Limiter(limits, write_lease=self._write)
+
+    async def _write(self, document: str) -> None:
+        if self._retired:
+            raise RuntimeError("other limits hold for the account now")
+        await self._write_lease(document)
+
+    def replaced(self, limits: registry.Limits) -> "Limits":
+        """The same account under other figures: what was spent counts on. The old one writes
+        nothing any more."""
+        successor = Limits(limits, self._write_lease)
+        successor.restore(self.limiter.document().encode())
+        self._retired = True
+        return successor
 
     @asynccontextmanager
     async def permit(self, group: str, priority: Priority) -> AsyncIterator[Paid]:
@@ -99,6 +115,20 @@ class Limits:
             return f"other rows go first ({priority.value})", 0.0
         names = ", ".join(v.window for v in full)
         return f"quota {group} used up: {names}", min(wait_s, 86_400.0)
+
+    def pace_s(self, group: str) -> float:
+        """How far requests that are not full keep apart: nothing, as long as half of each long
+        quota (a day's) is left; then more and more, up to the pace at which it lasts for ever."""
+        quotas = self.limiter.limits.quotas
+        long = {name for name in self._windows(group) if quotas[name].long}
+        longest_s = 0.0
+        for view in self.views() if long else ():
+            if view.window in long:
+                quota = quotas[view.window]
+                window_s = 86_400.0 if quota.kind == "day" else quota.window_s
+                tight = min(1.0, max(0.0, 2.0 - 4.0 * view.left / quota.limit))
+                longest_s = max(longest_s, tight * window_s / quota.limit)
+        return min(PACE_MAX_S, longest_s)
 
     def _windows(self, group: str) -> list[str]:
         return self.limiter.limits.groups.get(group, [])

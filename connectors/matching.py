@@ -92,14 +92,15 @@ def _key(record: Found, key_field: str) -> str:
 
 
 def _adopt(account: "Account", item: Item, object_id: str) -> None:
-    """From now on the row updates that object."""
+    """From now on the row updates that object; unless another row has it out: then what stands
+    there is looked up again afterwards."""
+    target = f"{item.taken.connection}:{item.taken.object_type}"
+    if not account.lanes.claim(item, (target, "object", object_id)):
+        return
     row = item.row
     item.match = ""
     item.row = Row(row.row_id, row.person, object_id, row.fields, row.occurred_ms)
-    item.lane = account.lane_of(item)
-    target = f"{item.taken.connection}:{item.taken.object_type}"
-    if account.known(item, (target, "object", object_id)):
-        account.lanes.put(item, item.lane)
+    account.lanes.put(item, account.lane_of(item))
 
 
 def _failed(

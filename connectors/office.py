@@ -7,6 +7,7 @@ from typing import Protocol
 from connectors.base import Connector, Http, ObjectSpec, Spec
 from connectors.lanes import Taken
 from connectors.settling import Send
+from connectors.stats import Stats
 from connectors.wire import Wire
 
 __all__ = ["Client", "Office"]
@@ -38,6 +39,7 @@ class Office(Protocol):
     partitions: int
     """How many partitions topics keyed by person have."""
     wire: Wire
+    stats: Stats
 
     def now_s(self) -> float:
         """Monotonic."""

@@ -16,7 +16,11 @@ written to the end of the partition, and the outcomes of the others go out."""
 READ_HOLD_S = 30.0
 """The same for a read that is under way: to begin it anew costs quota."""
 ROWS_MAX = 20_000
-"""Rows in hand; more is left unread."""
+"""Rows in hand; more is left unread. Above the credit of several bulk runs (5,000 each), so that
+live rows behind them are read."""
+ROWS_ALL_MAX = 40_000
+"""Of all partitions, about 100 MB; with more in hand each may still have ROWS_LEAST."""
+ROWS_LEAST = 1_000
 RECALLED_MAX = 10_000
 
 
@@ -36,6 +40,7 @@ class Partition:
         """Row ids that a Recall named and that were not here."""
         self.rows = 0
         """Rows in hand."""
+        self.rows_max = ROWS_MAX
         self.skipped = False
         """The checkpoint has moved by messages that a predecessor had finished."""
 
@@ -51,7 +56,11 @@ class Partition:
             yield self.deferred.popleft()
 
     def _room(self, offset: int) -> bool:
-        return self.stretch.room(offset) and self.rows < ROWS_MAX
+        return self.stretch.room(offset) and self.rows < self.rows_max
+
+    def bound(self, rows_all: int) -> None:
+        """How many rows it may have in hand, when all partitions together have so many."""
+        self.rows_max = ROWS_MAX if rows_all < ROWS_ALL_MAX else ROWS_LEAST
 
     def remember_recall(self, row_id: str) -> None:
         self.recalled[row_id] = 1

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
-from connectors.base import Connector, FieldsOf, ObjectSpec, PlatformError
-from connectors.http import Trail, trail
+from connectors.base import Connector, ObjectSpec
+from connectors.http import Trail
 from connectors.lanes import Item, Lane, Place
 from connectors.office import Client
 from connectors.outcome import (
@@ -27,14 +27,12 @@ from connectors.outcome import (
     Unknown,
     Written,
 )
-from connectors.registry import Misconfigured
 from connectors.settling import Request
-from schemas.commands import Priority
 
 if TYPE_CHECKING:
     from connectors.account import Account
 
-__all__ = ["ATTEMPTS_MAX", "UNKNOWN_OBJECT", "judge", "probe", "upload"]
+__all__ = ["ATTEMPTS_MAX", "UNKNOWN_OBJECT", "judge", "upload"]
 
 log = structlog.get_logger("connectors")
 
@@ -165,52 +163,3 @@ def _row(
                 account.give_back([item])
         case _:
             assert_never(outcome)
-
-
-async def probe(account: "Account") -> None:
-    """Ask something cheap, to know whether the account answers. Reads the secrets anew, so that a
-    rotated key is found."""
-    office, gate = account.office, account.gate
-    for name in sorted(account.connections):
-        if gate.halted:
-            office.refresh(name)
-        try:
-            client = office.client(name)
-        except Misconfigured as error:
-            gate.still_halted(office.now_s())
-            gate.halted = str(error)
-            return
-        object_type, spec = next(iter(client.spec.objects.items()))
-        async with account.limits.permit(spec.read_quota, Priority.live) as permit:
-            with trail(Trail(another=permit.another, answered=permit.answered)):
-                try:
-                    await client.connector.fetch_records(FieldsOf(object_type))
-                except PlatformError as error:
-                    _probed(account, spec.read_quota, client.connector.handle_error(error))
-                    return
-                except Exception as error:  # noqa: BLE001 - it cannot be probed; rows will tell
-                    log.error("probe failed", platform=office.platform, error=type(error).__name__)
-    if gate.halted:
-        account.reopen("a probe was answered")
-    else:
-        gate.answered(office.now_s())
-
-
-def _probed(account: "Account", group: str, outcome: Outcome) -> None:
-    """The answer to a probe was no good one."""
-    gate, now_s = account.gate, account.office.now_s()
-    match outcome:
-        case Halted(why):
-            if gate.halted:
-                gate.still_halted(now_s)
-            else:
-                account.halt(why)
-        case Throttled(wait_s, window):
-            account.limits.throttled(group, wait_s, window)
-            gate.until_s = max(gate.until_s, now_s + (wait_s or 1.0))
-        case _ if gate.halted:
-            gate.still_halted(now_s)
-        case Retry(why):
-            gate.failed(now_s, why)
-        case _:
-            gate.answered(now_s)  # it answers, if not to this

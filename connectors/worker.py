@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -30,6 +31,7 @@ from connectors.settling import AGAIN, Send, sends_of, wall_ms
 from connectors.stats import Stats
 from connectors.transactions import Transactions
 from connectors.wire import Wire
+from ratelimits import registry
 from schemas.codec import Undecodable
 from schemas.commands import CheckJob, FetchPages, Priority, ReadObjects, Recall, UploadBatch
 from schemas.handover import Intent, Lease
@@ -44,7 +46,7 @@ COMMIT_S = 0.05
 COMMIT_ROWS = 4_000
 SWEEP_S = 0.5
 SAMPLE_S = 0.1
-FINISH_S = 5.0
+FINISH_S = 4.0
 """What is out gets so long to come back when partitions or the process go."""
 
 
@@ -148,6 +150,7 @@ class Worker:
 
     def take(self, records: Sequence[Record]) -> None:
         touched: dict[str, Account] = {}
+        self._bound()
         for record in records:
             part = self.parts.get(record.partition)
             if part is not None and not part.defer(record):
@@ -231,12 +234,6 @@ class Worker:
         return account
 
     def _limits(self, part: Partition, taken: Taken) -> Limits:
-        connection = self.directory.connections.get(taken.connection)
-        try:
-            limits = limits_of(connection, connector_class(self.platform).spec)
-        except KeyError as error:
-            log.error("quotas cannot be used", connection=taken.connection, error=str(error))
-            limits = limits_of(None, connector_class(self.platform).spec)
         key = lease_key(self.platform, taken.account)
 
         async def write(document: str) -> None:
@@ -246,7 +243,16 @@ class Worker:
             lease = Lease(account=taken.account, document=document.encode())
             await self._handover.write(part.number, key, lease)
 
-        return Limits(limits, write)
+        return Limits(self._figures(taken.connection), write)
+
+    def _figures(self, connection: str) -> registry.Limits:
+        """The limits that hold for an account, by the first connection that we hear of."""
+        spec = connector_class(self.platform).spec
+        try:
+            return limits_of(self.directory.connections.get(connection), spec)
+        except (KeyError, ValueError) as error:
+            log.error("quotas cannot be used", connection=connection, error=str(error))
+            return limits_of(None, spec)
 
     def _undecodable(self, taken: Taken, record: Record, why: str) -> None:
         """Kept with its bytes, under the name of its place in the log."""
@@ -315,7 +321,10 @@ class Worker:
         asyncio.get_running_loop().call_later(wait_s, call)
 
     def failed(self, error: BaseException) -> None:
-        leave("a task failed", platform=self.platform, error=f"{type(error).__name__}: {error}")
+        """With the place, without the text: it may hold a row's values."""
+        where = traceback.extract_tb(error.__traceback__)[-1:]
+        places = [f"{frame.filename}:{frame.lineno}" for frame in where]
+        leave("a task failed", platform=self.platform, error=type(error).__name__, where=places)
 
     # ---- commits
 
@@ -368,12 +377,18 @@ class Worker:
     def _take_deferred(self) -> None:
         """The stretch has moved on: read what had no room."""
         touched: dict[str, Account] = {}
+        self._bound()
         for part in list(self.parts.values()):
             for record in part.with_room():
                 self._open(part, record, touched)
         for account in touched.values():
             account.go()
         self._pause()
+
+    def _bound(self) -> None:
+        rows_all = sum(part.rows for part in self.parts.values())
+        for part in self.parts.values():
+            part.bound(rows_all)
 
     def _pause(self) -> None:
         self.intake.pause(frozenset(n for n, part in self.parts.items() if part.deferred))
@@ -425,6 +440,19 @@ class Worker:
             )
             if account.gate.halted and said_ms > account.gate.halted_ms:
                 account.reopen("somebody said so")
+            if account.gate.misconfigured and self._usable(account):
+                account.reopen("its definition was mended")
+            limits = self._figures(min(account.connections))
+            if limits != account.limits.limiter.limits:
+                account.relimit(limits)
+
+    def _usable(self, account: Account) -> bool:
+        try:
+            for connection in account.connections:
+                self.client(connection)
+        except Misconfigured:
+            return False
+        return True
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
