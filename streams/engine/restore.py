@@ -80,7 +80,8 @@ class Restorer:
                     "auto.offset.reset": "error",
                     "isolation.level": "read_committed",
                     "enable.partition.eof": True,
-                    "queued.max.messages.kbytes": 16384,  # else 64 MB a partition
+                    "queued.max.messages.kbytes": 32768,  # else 64 MB a partition
+                    "fetch.message.max.bytes": 4 << 20,
                     "fetch.wait.max.ms": 10,  # a partition at its end says so after this
                 }
             )
@@ -232,40 +233,49 @@ class Restorer:
                 if stop():
                     raise Stopped
                 hit("restoring")
-                for record in self._consumer.consume(5000, 0.02):
-                    count += self._take(todo, record)
+                count += self._take(todo, self._consumer.consume(5000, 0.02))
         finally:
             self._consumer.unassign()
         return count
 
-    def _take(self, todo: dict[tuple[str, int], _Reading], record: KafkaRecord) -> int:
-        at: Any = record.topic(), record.partition()
-        reading = todo.get(at)
-        if reading is None:
-            return 0
-        error = record.error()
-        if error is None:
-            key, offset = record.key(), record.offset()
-            assert isinstance(key, bytes)
-            assert offset is not None
-            reading.rows[key] = record.value()  # type: ignore[assignment]
-            reading.position = offset + 1
+    def _take(self, todo: dict[tuple[str, int], _Reading], records: list[KafkaRecord]) -> int:
+        """Sort records into their partitions' rows; write what is full or done. Returns rows.
+
+        Most of a restore's time is spent in this loop.
+        """
+        count, at, reading = 0, None, None
+        for record in records:
+            here: Any = record.topic(), record.partition()
+            if here != at:
+                at, reading = here, todo.get(here)
+            if reading is None:
+                continue
+            error = record.error()
+            if error is not None:
+                self._note(reading, record, error)
+                continue
+            count += 1
+            reading.rows[record.key()] = record.value()  # type: ignore[index, assignment]
+            reading.position = record.offset() + 1  # type: ignore[operator]
             for name, data in record.headers() or ():
                 if name == VECTOR:
                     reading.vector = json.loads(data or b"{}")
-        elif error.code() == KafkaError._PARTITION_EOF:  # past markers and aborted records too
+        for at, reading in list(todo.items()):
+            is_done = reading.position >= reading.end
+            if is_done:
+                del todo[at]
+            if is_done or len(reading.rows) >= ROWS_A_WRITE:
+                self._write(reading)
+        return count
+
+    def _note(self, reading: _Reading, record: KafkaRecord, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:  # past markers and aborted records too
             reading.position = max(reading.position, record.offset() or 0)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             leave("changelog is shorter than the local copy thinks; delete the local copy",
-                  changelog=at, offset=reading.position)  # fmt: skip
+                  copy=str(reading.store.path), offset=reading.position)  # fmt: skip
         elif not error.retriable():
             raise KafkaException(error)
-        is_done = reading.position >= reading.end
-        if is_done:
-            del todo[at]
-        if is_done or len(reading.rows) >= ROWS_A_WRITE:
-            self._write(reading)
-        return 0 if error else 1
 
     def _write(self, reading: _Reading) -> None:
         store, table = reading.store, reading.table
