@@ -25,7 +25,7 @@ import httpx
 import psutil
 
 from audit.balance import Balance, total
-from mappings.document import Compiled, MappingDocument, load
+from mappings.document import MappingDocument, load
 from schemas.codec import Codec
 from schemas.journal import FATES, Standing
 from schemas.parked import ParkedRecord
@@ -79,6 +79,7 @@ class Demo:
     folder: Path
     say: Callable[[str], None]
     show: Callable[[list[RunView], dict[str, Any], str], None]
+    progress: Callable[[int, int], None] = lambda done, total: None
     changes: list[report.Change] = field(default_factory=list)
     kills: list[dict[str, Any]] = field(default_factory=list)
     samples: list[tuple[float, dict[str, bool]]] = field(default_factory=list)
@@ -99,7 +100,9 @@ class Demo:
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.say("starting Kafka and the schema registry")
-        self.stack = self._ends.enter_context(Stack.start(self.folder / "stack"))
+        self.stack = self._ends.enter_context(
+            Stack.start(self.folder / "stack", say=self.say, progress=self.progress)
+        )
         self.say(f"starting the simulated platforms with {self.options.contacts:,} contacts")
         self.sims = Simulators(
             self.folder, self.options.contacts, self.options.seed, quotas=not self.options.fast
@@ -326,7 +329,7 @@ class Demo:
             if FIX[record.field] != "email":
                 by_field.setdefault(FIX[record.field], []).append(record)
             elif self.mended < 3:  # an address is each one's own
-                value = f"email=mended.{record.record_no}@example.com"
+                value = f"email={_mended_address(record)}"
                 self._command(
                     "parked", "fix", record.parked_id, "--set", value, "--release",
                     "--why", "typing mistake",
@@ -364,8 +367,10 @@ class Demo:
                 for h in self.sims.lines(platform, "contents")
                 if not h["archived"]
             ]
-            fixes = self._fixes(sync, document, held)
-            verdict = report.compare(contacts, held, document, owed | fixes)
+            mended = self._mended(sync, parked)
+            verdict = report.compare(
+                contacts, [h for h in held if h.address not in mended], document, owed | mended
+            )
             effects = self.sims.get(platform, "effects")
             writes = [
                 report.Write(e["id"], name, pair[1], e["at_ms"])
@@ -377,6 +382,7 @@ class Demo:
             destinations[platform] = {
                 "expected": verdict.expected,
                 "present": verdict.present,
+                "mended": sum(h.address in mended for h in held),
                 "missing": len(verdict.missing),
                 "wrong_fields": len(verdict.wrong_fields),
                 "persons_twice": len(verdict.persons_twice) + len(verdict.strangers),
@@ -419,13 +425,14 @@ class Demo:
             "memory_bytes_max": self.memory_max,
         }  # fmt: skip
 
-    def _fixes(self, sync: str, document: Compiled, held: list[report.Held]) -> frozenset[str]:
-        """Addresses of persons whose refused value was mended by hand: what they hold is the
-        mended value, which the source does not say."""
+    def _mended(self, sync: str, parked: list[ParkedRecord]) -> frozenset[str]:
+        """Addresses of persons whose refused value was mended by hand, the old and the new ones:
+        what they hold there is what the source does not say."""
         if sync != "leads":
             return frozenset()
-        mended = {_address(p) for p in self.refused if p.sync == sync}
-        return frozenset(mended - {_address(p) for p in self._parked() if p.sync == sync})
+        owed = {p.parked_id for p in parked}
+        done = [p for p in self.refused if p.sync == sync and p.parked_id not in owed]
+        return frozenset(a for p in done for a in (_address(p), _mended_address(p)))
 
     def _quota_use(self) -> dict[str, Any]:
         """Tokens spent ÷ tokens that could have been spent, while work waited at the worker."""
@@ -475,6 +482,9 @@ def broken(told: dict[str, Any]) -> list[str]:
                      "quota_overspends")
         if told[name]
     ]  # fmt: skip
+    arrived = told["destinations"]["salesforce"]["mended"]
+    if arrived != told["parked"]["mended"]:
+        wrong.append(f"{told['parked']['mended'] - arrived} mended records did not arrive")
     if told["parked"]["without_reason"]:
         wrong.append(f"{told['parked']['without_reason']} parked records without a reason")
     return wrong
@@ -489,6 +499,10 @@ def _ordinary(contact: report.Contact) -> bool:
 
 def _address(record: ParkedRecord) -> str:
     return str(json.loads(record.source).get("email") or "").strip().lower()
+
+
+def _mended_address(record: ParkedRecord) -> str:
+    return f"mended.{record.record_no}@example.com"
 
 
 def _count(names: Any) -> dict[str, int]:
