@@ -6,9 +6,14 @@ import time
 from tests.e2e.engine_world import POINTS, Worker, World
 
 
-def storm(world: World, *, seconds: float, rate: int, freeze: bool = False) -> int:
+def storm(
+    world: World, *, seconds: float, rate: int, freeze: bool = False, pace: float = 0.02
+) -> int:
     """Two slots under load: kills at random and at points, joins and leaves, lost disks, and, with
-    `freeze`, workers that sleep. Ends with the source worked off. Returns the number of kills."""
+    `freeze`, workers that sleep; then the source is worked off. Returns the number of kills.
+
+    `pace`: the chance that something happens to a worker in 0.1 s.
+    """
     draw = world.random
     slots: dict[str, Worker | None] = {"0": world.start("0"), "1": world.start("1")}
     frozen: list[tuple[float, Worker]] = []
@@ -29,7 +34,7 @@ def storm(world: World, *, seconds: float, rate: int, freeze: bool = False) -> i
                 worker.check()
                 world.kills += worker.code == -9
                 _after(world, slots, slot, empty_until)
-            elif draw.random() < 0.02 and not any(w is worker for _, w in frozen):
+            elif draw.random() < pace and not any(w is worker for _, w in frozen):
                 _happen(world, slots, slot, empty_until, frozen, freeze=freeze)
     for _, worker in frozen:
         worker.wake()
@@ -98,3 +103,25 @@ def _until_settled(world: World) -> None:
         for slot in {"0", "1"} - running:
             world.start(slot)
         time.sleep(0.3)
+
+
+def flapping(world: World, *, seconds: float, rate: int) -> int:
+    """New places that are taken and left again after 0.2 to 3 s, so that assignments meet restores
+    of the one before. Returns the number of kills."""
+    draw = world.random
+    world.start("0")
+    world.start_feeding(rate)
+    end = time.monotonic() + seconds
+    n = 0
+    while time.monotonic() < end:
+        n += 1
+        worker = world.start(f"flap-{n}")
+        time.sleep(draw.choice([0.2, 0.5, 1, 2, 3]) + 1.5)  # it takes 1.5 s to join
+        if worker.has_taken and draw.random() < 0.4:
+            worker.terminate()
+        else:
+            worker.kill()
+            world.kills += 1
+    world.stop_feeding()
+    _until_settled(world)
+    return world.kills
