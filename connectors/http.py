@@ -7,6 +7,7 @@ may hold a secret or a person. What a request was is told to the `Trail` of whoe
 import asyncio
 import contextvars
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ CONNECTIONS_MAX = 64
 LIFE_S = 5.0
 """An idle connection that is older may have been closed by the other side without our knowing."""
 
+PERSONAL = re.compile(r"/(?:[0-9a-fA-F]{32,}|[^/]*(?:@|%40)[^/]*)(?=/|$)")
+
 # httpx logs every address at INFO, secrets in its query included.
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -48,7 +51,8 @@ class Call:
 
     @property
     def name(self) -> str:
-        return f"{self.method} {self.path}"
+        """Method and endpoint. Addresses in it, and their hashes, are left out."""
+        return f"{self.method} {PERSONAL.sub('/{id}', self.path)}"
 
 
 async def _nothing() -> None: ...

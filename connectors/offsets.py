@@ -36,14 +36,17 @@ class Stretch:
         self._before = _read(base, metadata)
 
     def room(self, offset: int) -> bool:
-        """Whether this offset may be taken in: its bit would fit into the metadata."""
-        return offset - self.base < STRETCH_MAX
+        """Whether this offset may be taken in: its bit would fit into the metadata. Always, where
+        nothing is in hand: markers and aborted records leave gaps of any length."""
+        return not self._open or offset - self.base < STRETCH_MAX
 
     def take(self, offset: int) -> bool:
         """Take a message in hand, in the order of the log. False: it was finished by a
         predecessor and is to be skipped."""
         assert offset >= self._end, "an offset came twice"
         assert self.room(offset), "beyond the stretch"
+        if not self._open:
+            self.base = offset
         self._end = offset + 1
         self._open.append(offset)
         if offset in self._before:

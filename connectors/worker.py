@@ -5,12 +5,10 @@ same transaction as the outcomes, journal entries and events that stand for them
 """
 
 import asyncio
-import contextlib
 import json
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -18,6 +16,7 @@ from confluent_kafka import TopicPartition
 
 from connectors import reading
 from connectors.account import Account
+from connectors.commits import Commits
 from connectors.directory import Directory
 from connectors.exits import leave
 from connectors.handover import Handover, Inherited, intent_key, lease_key
@@ -27,7 +26,7 @@ from connectors.limits import Limits, limits_of
 from connectors.office import Client
 from connectors.partition import Partition
 from connectors.registry import Misconfigured, connector_class
-from connectors.settling import AGAIN, Send, sends_of, wall_ms
+from connectors.settling import AGAIN, Send, wall_ms
 from connectors.stats import Stats
 from connectors.transactions import Transactions
 from connectors.wire import Wire
@@ -42,8 +41,6 @@ __all__ = ["Worker"]
 
 log = structlog.get_logger("connectors")
 
-COMMIT_S = 0.05
-COMMIT_ROWS = 4_000
 SWEEP_S = 0.5
 SAMPLE_S = 0.1
 FINISH_S = 4.0
@@ -63,24 +60,17 @@ class Worker:
         self.topic = commands_of(platform)
         group = f"connectors.{platform}"
         self.intake = Intake(kafka, self.topic, group, f"{group}.{slot}", self)
-        self._transactions = Transactions(kafka, f"{group}.{slot}", lambda: self.intake.generation)
+        transactions = Transactions(kafka, f"{group}.{slot}", lambda: self.intake.generation)
         self.parts: dict[int, Partition] = {}
         self.accounts: dict[str, Account] = {}
         self.stats = Stats()
         self._epochs = 0
-        self._finished: list[Taken] = []
-        self._also: list[tuple[Send, int, int]] = []
-        """(message, partition, epoch)"""
-        self._due = asyncio.Event()
-        self._full = asyncio.Event()
-        self._rows = 0
-        self._committing = asyncio.Lock()
-        self._committer = ThreadPoolExecutor(1, f"commit {platform}")
+        self._commits = Commits(platform, transactions, wire, self.stats, self.parts)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Raises KafkaException where Kafka is away."""
-        await asyncio.to_thread(self._transactions.start)
+        await self._commits.start()
         self.directory.changed.append(self._definitions_changed)
         self.intake.start()
         for work in (self._commit_on(), self._sweep_on(), self._sample_on()):
@@ -95,7 +85,7 @@ class Worker:
         await self.intake.stop()
         for task in self._tasks:
             task.cancel()
-        self._transactions.close()
+        self._commits.close()
 
     @property
     def ready(self) -> bool:
@@ -126,7 +116,7 @@ class Worker:
             if (part := self.parts.get(number)) is not None:
                 for taken in part.half_done():
                     self._write_again(part, taken, everything=True)
-        await self.commit()
+        await self._commits.commit()
         for account in mine:
             await account.limits.close()
         self._drop(partitions)
@@ -161,8 +151,7 @@ class Worker:
 
     def _open(self, part: Partition, record: Record, touched: dict[str, Account]) -> None:
         if not part.stretch.take(record.offset):
-            part.skipped = True
-            self._due.set()
+            self._commits.skipped(part)
             return  # a predecessor has finished it
         taken = Taken(part.number, part.epoch, record.offset, self.now_s(), taken_ms=wall_ms())
         part.open[record.offset] = taken
@@ -295,21 +284,10 @@ class Worker:
             self.done(taken)
 
     def done(self, taken: Taken) -> None:
-        part = self.parts.get(taken.partition)
-        if part is None or part.epoch != taken.epoch:
-            return  # read under an assignment that is over: its successor does it again
-        part.open.pop(taken.offset, None)
-        self._finished.append(taken)
-        self._rows += len(taken.settled) + len(taken.sends) + 1
-        self._due.set()
-        if self._rows >= COMMIT_ROWS:
-            self._full.set()
+        self._commits.done(taken)
 
     def also(self, sends: list[Send], partition: int) -> None:
-        part = self.parts.get(partition)
-        if part is not None:
-            self._also += ((send, partition, part.epoch) for send in sends)
-            self._due.set()
+        self._commits.also(sends, partition)
 
     async def intend(self, partition: int, account: str, request_id: str, rows: list[str]) -> str:
         key = intent_key(self.platform, account, request_id)
@@ -326,53 +304,7 @@ class Worker:
         places = [f"{frame.filename}:{frame.lineno}" for frame in where]
         leave("a task failed", platform=self.platform, error=type(error).__name__, where=places)
 
-    # ---- commits
-
-    async def _commit_on(self) -> None:
-        while True:
-            await self._due.wait()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), COMMIT_S)
-            await self.commit()
-
-    async def commit(self) -> None:
-        """One transaction with everything that is finished now."""
-        async with self._committing:
-            finished, also = self._finished, self._also
-            self._finished, self._also, self._rows = [], [], 0
-            self._due.clear()
-            self._full.clear()
-            checkpoints: dict[int, tuple[int, int, str]] = {}
-            for taken in finished:
-                part = self.parts.get(taken.partition)
-                if part is not None and part.epoch == taken.epoch:
-                    part.stretch.finish(taken.offset)
-            touched = {t.partition for t in finished} | {
-                n for n, part in self.parts.items() if part.skipped
-            }
-            for number in touched & self.parts.keys():
-                part = self.parts[number]
-                part.skipped = False
-                checkpoints[number] = (part.epoch, *part.stretch.checkpoint())
-
-            def due() -> tuple[list[Send], list[TopicPartition]]:
-                """In the committing thread, at each try: what is still ours."""
-                ours = {n: part.epoch for n, part in list(self.parts.items())}
-                here = [t for t in finished if ours.get(t.partition) == t.epoch]
-                sends = sends_of(self.platform, here, self.wire)
-                sends += (send for send, n, epoch in also if ours.get(n) == epoch)
-                offsets = [
-                    TopicPartition(self.topic, number, offset, metadata)
-                    for number, (epoch, offset, metadata) in checkpoints.items()
-                    if ours.get(number) == epoch
-                ]
-                return sends, offsets
-
-            begun_s = self.now_s()
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._committer, self._transactions.commit, due)
-            self.stats.committed(finished, self.now_s() - begun_s)
-        self._take_deferred()
+    # ---- now and then
 
     def _take_deferred(self) -> None:
         """The stretch has moved on: read what had no room."""
@@ -393,7 +325,10 @@ class Worker:
     def _pause(self) -> None:
         self.intake.pause(frozenset(n for n, part in self.parts.items() if part.deferred))
 
-    # ---- now and then
+    async def _commit_on(self) -> None:
+        while True:
+            await self._commits.next()
+            self._take_deferred()
 
     async def _sample_on(self) -> None:
         while True:

@@ -123,8 +123,8 @@ class World:
     def row(self, number: str, object_id: str = "", **fields: Any) -> UploadRow:
         values = {"email": f"{number}@example.com", **fields}
         return UploadRow(
-            row_id=f"row-{number}", event_id=f"event-{number}", person=f"person-{number}", record_no=0,
-            object_id=object_id, occurred_ms=1, fields=msgspec.json.encode(values),
+            row_id=f"row-{number}", event_id=f"event-{number}", person=f"person-{number}",
+            record_no=0, object_id=object_id, occurred_ms=1, fields=msgspec.json.encode(values),
         )  # fmt: skip
 
     def upload(

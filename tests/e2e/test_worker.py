@@ -250,7 +250,7 @@ def test_people_who_are_there_already_are_adopted_and_never_made_twice(world):
 
 
 def test_letters_are_sent_at_most_once(world):
-    """Shows a repeat that is unsafe: what was sent and not answered is unknown, also after a kill."""
+    """Shows a repeat that is unsafe: what was sent and not answered is unknown."""
     world.connect("acme")
     acme = world.server.accounts["acme"]
     world.start()
@@ -374,6 +374,30 @@ def test_objects_are_read_and_one_that_is_gone_is_told_so(world):
     assert Counter(e.kind.value for e in events) == {"updated": 14, "deleted": 2}
     assert {e.object_id for e in events if e.kind.value == "deleted"} == {"o7"}
     assert {(e.origin.value, e.run, e.record_no) for e in events} == {("read", "", -1)}
+
+
+def test_a_broker_that_is_killed_costs_nothing(fresh_stack, tmp_path):
+    """Shows that commits, leases and polling outlive a broker that is away for some seconds."""
+    stack = fresh_stack()
+    with World(stack, tmp_path) as world:
+        world.connect("acme")
+        world.server.accounts["acme"].latency_s = 0.05
+        url = world.start()
+        rows = world.rows(600)
+        for n in range(0, 600, 10):
+            world.upload("acme", rows[n : n + 10])
+        world.flush()
+        until(lambda: world.server.accounts["acme"].requests, what="the first is out")
+        stack.kill_broker()
+        time.sleep(1.0)
+        stack.restart_broker()
+        fates = world.fates((r.row_id for r in rows), 60)
+        assert {o.kind for o in fates.values()} == {OutcomeKind.written}
+        more = world.rows(10, begin=1000)
+        world.upload("acme", more)
+        world.flush()
+        world.fates((r.row_id for r in more), 30)
+        assert httpx.get(f"{url}/readyz").status_code == 200
 
 
 def test_two_workers_share_and_hand_over(world):
