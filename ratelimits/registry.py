@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ratelimits.bucket import Quota
+from ratelimits.bucket import Kind, Quota
 
-__all__ = ["HeaderRule", "Limits", "Registry", "WindowEntry", "load", "schema"]
+__all__ = [
+    "BatchEntry", "HeaderRule", "Limits", "Override", "RefusalForm", "Registry", "WindowEntry",
+    "load", "schema",
+]  # fmt: skip
 
 FOLDER = Path(__file__).with_name("registry")
 
@@ -18,30 +21,67 @@ class _Closed(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
 
-class WindowEntry(_Closed):
+class _Sourced(_Closed):
+    note: str = ""
+    source: str = Field(pattern=r"^https://", description="Page that gives the figure.")
+    read_on: str = Field(pattern=r"^\d{4}-\d\d-\d\d$", description="When that page was read.")
+
+
+class WindowEntry(_Sourced):
     """One window of one platform."""
 
-    kind: Literal["moving", "day", "slots"]
-    window_s: float = Field(default=0, description="Length of a moving window.")
+    kind: Kind = Field(
+        description="moving: so many in any `window_s` (86,400: rolling 24 h); day: so many until "
+        "midnight in `zone`; slots: so many requests at once."
+    )
+    window_s: float = Field(default=0, ge=0, description="Length of a moving window.")
     zone: str = Field(default="UTC", description="Of a calendar day's midnight.")
-    limit: dict[str, int] = Field(description="Account tier to limit; `default` for all others.")
+    limit: dict[str, int | None] = Field(
+        description="Account tier to limit, null for none; `default` for all others."
+    )
+    weighted: bool = Field(default=False, description="Requests spend their cost, not one each.")
     scope: Literal["account", "app", "key", "endpoint"] = "account"
     slow_s: float = Field(
         default=0, description="slots: only requests that last longer count at the platform."
     )
     shared: bool = Field(default=True, description="Other applications spend from it too.")
-    note: str = ""
-    source: str
-    read_on: str
+    names: list[str] = Field(default=[], description="What the platform calls it in a refusal.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "WindowEntry":
+        if (self.kind == "moving") != (self.window_s > 0):
+            raise ValueError("a moving window has a length, and only that")
+        if "default" not in self.limit or any(n is not None and n < 1 for n in self.limit.values()):
+            raise ValueError("a limit has a default, and none is below 1")
+        return self
+
+
+class BatchEntry(_Sourced):
+    """How much one request may carry."""
+
+    rows_max: int = Field(ge=1)
+    body_bytes_max: int | None = None
+    row_bytes_max: int | None = None
 
 
 class HeaderRule(_Closed):
     """Which header of an answer tells what is left of a window."""
 
     window: str
-    header: str
+    header: str = Field(pattern=r"^[a-z0-9-]+$", description="In lower case.")
     form: Literal["number", "used/total"] = "number"
     key: str = Field(default="", description="used/total: `api-usage` in `api-usage=18/5000`.")
+
+
+class RefusalForm(_Closed):
+    """What an answer looks like by which a limit refuses a request."""
+
+    status: int
+    where: dict[str, str] = Field(
+        default={}, description="Key of the JSON body (of its first element) to text within."
+    )
+    json_body: bool | None = Field(default=None, description="false: the body is no JSON.")
+    window: str = Field(default="", description="The window that was full; empty: it is not said.")
 
 
 class Registry(_Closed):
@@ -50,8 +90,27 @@ class Registry(_Closed):
     platform: str
     windows: dict[str, WindowEntry]
     groups: dict[str, list[str]] = Field(description="Group of endpoints to the windows it spends.")
+    batches: dict[str, BatchEntry] = Field(default={}, description="Call to what it may carry.")
     headers: list[HeaderRule] = []
+    refusals: list[RefusalForm] = Field(default=[], description="The first that fits decides.")
     retry_after_max_s: float = Field(default=3600, description="A longer wait is not believed.")
+
+    @model_validator(mode="after")
+    def _names(self) -> "Registry":
+        named = {n for names in self.groups.values() for n in names}
+        named |= {h.window for h in self.headers} | {r.window for r in self.refusals if r.window}
+        unknown = named - set(self.windows)
+        if unknown:
+            raise ValueError(f"no window {', '.join(sorted(unknown))}")
+        return self
+
+
+class Override(_Closed):
+    """What a connection says of one window. Nothing said: as the registry has it."""
+
+    limit: int | None = Field(default=None, ge=0, description="0: no such limit.")
+    window_s: float | None = Field(default=None, gt=0)
+    zone: str | None = None
 
 
 class Limits(_Closed):
@@ -62,47 +121,73 @@ class Limits(_Closed):
     groups: dict[str, list[str]]
     headers: list[HeaderRule]
     retry_after_max_s: float
+    refusals: list[RefusalForm] = []
+    names: dict[str, str] = Field(default={}, description="The platform's name to the window's.")
 
     def rows_per_s(self, group: str, batch_rows: int, latency_s: float = 0.3) -> float:
         """What a group carries with full batches, in steady state; 0: no limit known."""
         rates: list[float] = []
         for name in self.groups.get(group, ()):
             quota = self.quotas[name]
-            window_s = {"slots": latency_s, "day": 86_400.0}.get(quota.kind, quota.window_s)
             # A day's quota may be spent as fast as the others allow; it only ends some day.
-            if quota.kind != "day" and window_s < 3_600:
+            if not quota.long:
+                window_s = latency_s if quota.kind == "slots" else quota.window_s
                 rates.append(quota.limit * batch_rows / window_s)
         return min(rates, default=0.0)
 
 
-def load(platform: str, tier: str = "", overrides: Mapping[str, Any] | None = None) -> Limits:
-    """Quotas of an account. `overrides`: window to another limit, 0 for none, or `window_s`.
+def load(
+    platform: str,
+    tier: str = "",
+    overrides: Mapping[str, Any] | None = None,
+    scale: float = 1.0,
+) -> Limits:
+    """Quotas of an account.
 
-    Raises KeyError for an unknown window, FileNotFoundError for an unknown platform.
+    `overrides`: window to another limit (0: none) or to the fields of `Override`; `unlimited: true`
+    takes all away, `scale: n` is `scale`, which multiplies limits, not requests at once: a day's
+    work in minutes. Raises KeyError for an unknown window, FileNotFoundError for an unknown
+    platform, ValidationError (a ValueError) for values that make no sense.
     """
-    registry = Registry.model_validate_json((FOLDER / f"{platform}.json").read_text())
+    registry = Registry.model_validate_json((FOLDER / f"{platform}.json").read_bytes())
     chosen = dict(overrides or {})
-    everything_off = chosen.pop("unlimited", False)
+    everything_off = bool(chosen.pop("unlimited", False))
+    scale *= float(chosen.pop("scale", 1.0))
     unknown = set(chosen) - set(registry.windows)
     if unknown:
         known = ", ".join(registry.windows)
         raise KeyError(f"{platform} has no quota {', '.join(sorted(unknown))}; it has {known}")
     quotas: dict[str, Quota] = {}
     for name, entry in registry.windows.items():
-        limit = entry.limit.get(tier, entry.limit["default"])
-        own = chosen.get(name, limit)
-        window_s = entry.window_s
-        if isinstance(own, Mapping):
-            window_s, own = own.get("window_s", window_s), own.get("limit", limit)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        if not everything_off and own:
-            quotas[name] = Quota(name, entry.kind, int(own), float(window_s), entry.zone)  # pyright: ignore[reportUnknownArgumentType]
+        quota = _quota(name, entry, tier, _override(chosen.get(name)), scale)
+        if quota is not None and not everything_off:
+            quotas[name] = quota
     return Limits(
         platform=platform,
         quotas=quotas,
         groups={g: [n for n in names if n in quotas] for g, names in registry.groups.items()},
         headers=[h for h in registry.headers if h.window in quotas],
         retry_after_max_s=registry.retry_after_max_s,
+        refusals=registry.refusals,
+        names={said: name for name, entry in registry.windows.items() for said in entry.names},
     )
+
+
+def _override(said: Any) -> Override:
+    if said is None or isinstance(said, Mapping):
+        return Override.model_validate(said or {})
+    return Override.model_validate({"limit": said})
+
+
+def _quota(name: str, entry: WindowEntry, tier: str, own: Override, scale: float) -> Quota | None:
+    """None where there is no such limit."""
+    limit = entry.limit.get(tier, entry.limit["default"]) if own.limit is None else own.limit
+    if not limit:
+        return None
+    if entry.kind != "slots":
+        limit = max(1, round(limit * scale))
+    window_s = entry.window_s if own.window_s is None else own.window_s
+    return Quota(name, entry.kind, limit, window_s, own.zone or entry.zone, entry.weighted)
 
 
 def schema() -> str:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratelimits import bucket as b
-from ratelimits.limiter import Limiter, NoLease, retry_after_s
+from ratelimits.headers import retry_after_s
+from ratelimits.limiter import Limiter, NoLease
 from ratelimits.registry import FOLDER, Limits, load, schema
 from tests import virtual
 
@@ -121,7 +122,10 @@ def test_work_that_waits_uses_what_the_quota_allows() -> None:
     async def main(loop: Any) -> tuple[int, int]:
         platform = Strict(190, 10.0)
         limiter = Limiter(
-            limits(ten=b.Quota("ten", "moving", 190, 10.0)), write_lease=_nothing, clock=loop.time
+            limits(ten=b.Quota("ten", "moving", 190, 10.0)),
+            write_lease=_nothing,
+            clock=loop.time,
+            wall=loop.time,
         )
         rng = random.Random(7)
 
@@ -179,6 +183,7 @@ def test_twenty_crashes_with_leases_overspend_nothing(seed: int) -> None:
                 limits(four=b.Quota("four", "moving", 40, 4.0), slots=b.Quota("slots", "slots", 5)),
                 write_lease=write,
                 clock=loop.time,
+                wall=loop.time,
             )
             if topic[0]:
                 limiter.restore(topic[0])
@@ -212,7 +217,7 @@ def test_nothing_starts_before_its_lease_is_written() -> None:
             assert json.loads(document)["windows"]["ten"]["granted"] >= 1
             await gate.wait()
 
-        limiter = Limiter(limits(ten=TEN), write_lease=write, clock=loop.time)
+        limiter = Limiter(limits(ten=TEN), write_lease=write, clock=loop.time, wall=loop.time)
         started = asyncio.ensure_future(limiter._taken("write", 0, 1))
         await asyncio.sleep(1)
         assert not started.done()
@@ -227,7 +232,7 @@ def test_a_lease_that_cannot_be_written_says_so() -> None:
         async def write(_: str) -> None:
             raise OSError("no broker")
 
-        limiter = Limiter(limits(ten=TEN), write_lease=write, clock=loop.time)
+        limiter = Limiter(limits(ten=TEN), write_lease=write, clock=loop.time, wall=loop.time)
         with pytest.raises(NoLease, match="no broker"):
             async with limiter.permit("write"):
                 pass
@@ -238,7 +243,10 @@ def test_a_lease_that_cannot_be_written_says_so() -> None:
 def test_live_goes_before_bulk_and_bulk_does_not_starve() -> None:
     async def main(loop: Any) -> list[str]:
         limiter = Limiter(
-            limits(ten=b.Quota("ten", "moving", 10, 1.0)), write_lease=_nothing, clock=loop.time
+            limits(ten=b.Quota("ten", "moving", 10, 1.0)),
+            write_lease=_nothing,
+            clock=loop.time,
+            wall=loop.time,
         )
         order: list[str] = []
 
@@ -260,7 +268,7 @@ def test_live_goes_before_bulk_and_bulk_does_not_starve() -> None:
 
 def test_a_refusal_closes_the_group_for_as_long_as_the_platform_said() -> None:
     async def main(loop: Any) -> float:
-        limiter = Limiter(limits(ten=TEN), write_lease=_nothing, clock=loop.time)
+        limiter = Limiter(limits(ten=TEN), write_lease=_nothing, clock=loop.time, wall=loop.time)
         async with limiter.permit("write"):
             pass
         limiter.refused("write", 30.0)
@@ -273,7 +281,7 @@ def test_a_refusal_closes_the_group_for_as_long_as_the_platform_said() -> None:
 
 def test_an_unbelievable_wait_is_clamped() -> None:
     async def main(loop: Any) -> float:
-        limiter = Limiter(limits(ten=TEN), write_lease=_nothing, clock=loop.time)
+        limiter = Limiter(limits(ten=TEN), write_lease=_nothing, clock=loop.time, wall=loop.time)
         return limiter.refused("write", 1e9)
 
     assert virtual.run(main) == 3600
