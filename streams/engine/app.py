@@ -1,6 +1,7 @@
 """The application: topics, tables, agents; and the worker process that runs them."""
 
 import asyncio
+import fcntl
 import signal
 import sys
 import threading
@@ -122,7 +123,7 @@ class EngineApp:
         outputs = set(self._outputs)
         if self._ticks:
             outputs.add(self._ticks[0])
-        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self._lock()
         try:
             _, ids = prepare(self.settings, inputs, outputs, self.tables)
         except Unfit as error:
@@ -131,6 +132,16 @@ class EngineApp:
             _cannot_start(f"no answer from Kafka at {self.settings.bootstrap_servers}: {error}", 1)
         self.engine = Engine(self.settings, agents, self._outputs, self.tables)
         self.engine.restorer.topic_ids = ids
+
+    def _lock(self) -> None:
+        """One worker a folder; the lock ends with the process, however it ends."""
+        folder = self.settings.data_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        self._locked = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            _cannot_start(f"another worker has {folder}; each needs a folder of its own", 1)
 
     def _build(self, loop: asyncio.AbstractEventLoop) -> FaustApp:
         settings = self.settings
@@ -231,7 +242,13 @@ class EngineApp:
         ledger = self.engine.ledger
         topic, encode, every_s = self._ticks or ("", lambda _: b"", 1.0)
         producer = Producer(
-            self.settings.client(**{"partitioner": "murmur2_random", "acks": "all", "linger.ms": 0})
+            self.settings.client(
+                **{
+                    "partitioner": "murmur2_random",
+                    "linger.ms": 0,
+                    "message.timeout.ms": 10_000,  # a late tick is of no use
+                }
+            )
         )
         consumer: Any = self.faust.consumer
         while not self.faust.should_stop:

@@ -24,6 +24,7 @@ CHANGELOG: Mapping[str, str] = {
     "segment.ms": str(DAY_MS),
 }
 WAIT_S = 30.0
+PATIENCE_S = 10.0
 
 
 class Unfit(Exception):
@@ -39,6 +40,7 @@ def prepare(
     Raises Unfit; KafkaException where Kafka is away.
     """
     admin = AdminClient(settings.client())
+    admin.list_topics(timeout=PATIENCE_S)  # the first word with Kafka: is it there at all?
     changelogs = {settings.changelog(table): table for table in tables}
     found = _describe(admin, {*inputs, *outputs, *changelogs})
     if missing := sorted(name for name in {*inputs, *outputs} if name not in found):

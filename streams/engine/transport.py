@@ -188,10 +188,15 @@ class EngineThread(driver.AIOKafkaConsumerThread):
             )
             if handed != position:
                 leave("fetch position moved", source=tp, handed=handed, position=position)
-        found = await self._fetch_records(
-            consumer, cast("set[TP]", set(wanted)), timeout=timeout_s,
-            max_records=self.engine.settings.chunk_records_max,
-        )  # fmt: skip
+        found: Mapping[TP, Any] = {}
+        try:
+            found = await self._fetch_records(
+                consumer, cast("set[TP]", set(wanted)), timeout=timeout_s,
+                max_records=self.engine.settings.chunk_records_max,
+            )  # fmt: skip
+        except KafkaError:
+            if self.joined is joined:
+                raise
         if self.joined is not joined:
             self._set_back(wanted)
             return []
