@@ -230,6 +230,10 @@ class Intake:
             self._owner.lost(numbers)
 
         self._call(lost())
+        if not self._stopping.is_set():
+            # Begun anew it is right by construction; going on, librdkafka has been seen to fetch
+            # nothing more from partitions that came back after a broker's restart.
+            leave("lost the partitions: start again", topic=self._topic)
 
     def _forget(self, numbers: Sequence[int]) -> None:
         self._assigned -= set(numbers)

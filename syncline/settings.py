@@ -100,7 +100,11 @@ class Settings(BaseSettings):
         Raises Misused where the file with settings cannot be read.
         """
         own = {name: value.get_secret_value() for name, value in self.kafka.items()}
-        return {"bootstrap.servers": self.bootstrap_servers, **self._from_file(), **own}
+        # librdkafka waits up to 10 s between tries by default: as long as a session, so that a
+        # broker that is back after 3 s would still cost a rebalance.
+        defaults = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 1000}
+        where = {"bootstrap.servers": self.bootstrap_servers}
+        return {**defaults, **where, **self._from_file(), **own}
 
     def registry_config(self) -> dict[str, str]:
         """For confluent-kafka's SchemaRegistryClient."""

@@ -22,6 +22,8 @@ def test_client_settings_pass_through_as_text(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("SYNCLINE_KAFKA__SASL_PASSWORD", "1e5")
     monkeypatch.setenv("SYNCLINE_KAFKA__SASL_USERNAME", '"me"')
     assert Settings().kafka_config() == {
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1000,
         "bootstrap.servers": "a:1,b:2",
         "security.protocol": "SASL_SSL",
         "sasl.password": "1e5",
