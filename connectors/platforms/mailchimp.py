@@ -10,7 +10,7 @@ Traps    200 even when members fail; two members of one address in a call fail; 
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import msgspec
@@ -74,16 +74,19 @@ class Mailchimp:
         very time: an offset over the whole would pass members over when others move to the end.
         Members of the cursor's own second may come again; they are the same events."""
         match request:
-            case Changes(cursor=cursor):
+            case Changes(cursor=cursor, rows_max=rows_max):
                 since, _, offset = cursor.partition("|")
-                params = {"count": str(PAGE_RECORDS), "offset": offset or "0"}
+                count = min(rows_max or PAGE_RECORDS, PAGE_RECORDS)
+                params = {"count": str(count), "offset": offset or "0"}
                 params |= {"sort_field": "last_changed", "sort_dir": "ASC"}
-                params |= {"since_last_changed": since} if since else {}
+                params |= {"since_last_changed": _second_before(since)} if since else {}
                 members = msgspec.json.decode(await self._call("GET", "/members", params=params))
                 records = [_found(m) for m in members["members"]]
                 newest = members["members"][-1]["last_changed"] if records else since
-                after = f"{newest}|{int(offset or 0) + len(records) if newest == since else 0}"
-                return Page(records, after, len(records) < PAGE_RECORDS)
+                last = len(records) < count
+                # Only inside of one second that fills whole pages does the offset count.
+                seen = int(offset or 0) + len(records) if newest == since and not last else 0
+                return Page(records, f"{newest}|{seen}" if newest else "", last)
             case ByIds(ids=ids) | ByKeys(values=ids):
                 # One address a call: Mailchimp has no read by many, and needs no matching.
                 by_key = isinstance(request, ByKeys)
@@ -121,11 +124,13 @@ class Mailchimp:
             answer = msgspec.json.decode(await self._call("POST", "", body))
         except PlatformError as error:
             return [self.handle_error(error)] * len(rows)
+        except msgspec.DecodeError:  # a 200 of something between us and Mailchimp
+            return [Retry("the answer is no JSON")] * len(rows)
         verdicts: dict[str, Outcome] = {}
-        for member in (*answer["new_members"], *answer["updated_members"]):
+        for member in (*answer.get("new_members", ()), *answer.get("updated_members", ())):
             address = member["email_address"].lower()
             verdicts[address] = Written(address_hash(address))
-        for error in answer["errors"]:
+        for error in answer.get("errors", ()):
             verdicts[str(error.get("email_address", "")).lower()] = _refused(error)
         missing = Retry("no verdict in the answer")
         return [verdicts.get(str(m.get("email_address", "")).lower(), missing) for m in members]
@@ -191,6 +196,11 @@ def basic(user: str, password: str) -> str:
 def address_hash(address: str) -> str:
     """Id of a member in paths: MD5 of the lower-cased address, by the platform's own choice."""
     return hashlib.md5(address.lower().encode(), usedforsecurity=False).hexdigest()
+
+
+def _second_before(moment: str) -> str:
+    """`since_last_changed` leaves its own second out, in which others may have changed too."""
+    return (datetime.fromisoformat(moment) - timedelta(seconds=1)).isoformat()
 
 
 def _refused(error: Mapping[str, Any]) -> Outcome:
