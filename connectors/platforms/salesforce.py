@@ -31,6 +31,7 @@ from connectors.base import (
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
 
 PASSING_ROWS = frozenset({"UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "TOO_MANY_APEX_REQUESTS"})
+PAGE_RECORDS = 2000  # REST resource "Query": records of one answer
 ROWS_MAX = 200  # sObject Collections: up to 200 records a call
 
 
@@ -83,8 +84,9 @@ class Salesforce:
     async def fetch_records(self, request: Fetch) -> Page:
         """SOQL. Changes come in the order of SystemModstamp and id, which is the cursor."""
         match request:
-            case Changes(object_type=kind, cursor=cursor, fields=fields):
-                return await self._changes(kind, cursor, fields)
+            case Changes(object_type=kind, cursor=cursor, fields=fields, rows_max=rows_max):
+                limit = min(rows_max or PAGE_RECORDS, PAGE_RECORDS)
+                return await self._changes(kind, cursor, fields, limit)
             case ByIds(object_type=kind, ids=ids, fields=fields):
                 return await self._query(kind, fields, f"Id IN ({_list(ids)})")
             case ByKeys(object_type=kind, field=field, values=values, fields=fields):
@@ -98,17 +100,17 @@ class Salesforce:
                     [Found(f["name"], (raw := msgspec.json.encode(f)), raw) for f in fields]
                 )
 
-    async def _changes(self, kind: str, cursor: str, fields: tuple[str, ...]) -> Page:
+    async def _changes(self, kind: str, cursor: str, fields: tuple[str, ...], limit: int) -> Page:
         where = ""
         if cursor:
             stamp, last_id = cursor.split("|")
             where = f"SystemModstamp > {stamp} OR (SystemModstamp = {stamp} AND Id > '{_escape(last_id)}')"  # noqa: E501
-        page = await self._query(kind, fields, where, "ORDER BY SystemModstamp, Id LIMIT 2000")
+        page = await self._query(kind, fields, where, f"ORDER BY SystemModstamp, Id LIMIT {limit}")
         if not page.records:
             return Page([], cursor, True)
         newest = msgspec.json.decode(page.records[-1].values)
         after = f"{newest['SystemModstamp']}|{page.records[-1].object_id}"
-        return Page(page.records, after, len(page.records) < 2000)
+        return Page(page.records, after, len(page.records) < limit)
 
     async def _query(
         self, kind: str, fields: Sequence[str], where: str = "", tail: str = ""
@@ -150,9 +152,13 @@ class Salesforce:
             answer = await self._call("PATCH", path, body)
         except PlatformError as error:
             return [self.handle_error(error)] * len(rows)
-        results = msgspec.json.decode(answer, type=list[_Result])
-        verdicts = [self._verdict(row, result) for row, result in zip(rows, results, strict=False)]
-        return verdicts + [Retry("no verdict in the answer")] * (len(rows) - len(verdicts))
+        try:
+            results = msgspec.json.decode(answer, type=list[_Result])
+        except msgspec.DecodeError:  # a 200 of something between us and Salesforce
+            return [Retry("the answer is no list of results")] * len(rows)
+        if len(results) != len(rows):  # by place alone nobody knows whose verdicts are missing
+            return [Retry(f"{len(results)} results for {len(rows)} rows")] * len(rows)
+        return [self._verdict(row, result) for row, result in zip(rows, results, strict=True)]
 
     def _verdict(self, row: Row, result: _Result) -> Outcome:
         """Results stand in the order of the rows."""
@@ -185,7 +191,7 @@ class Salesforce:
                 return Halted(f"{code}: {words}")
             case 413:
                 return TooLarge(words)
-            case s if s == 0 or s >= 500:
+            case s if s < 300 or s >= 500:  # a 2xx without JSON comes from something in between
                 return Retry(f"{error} {code}")
             case _:
                 return Parked(code, words)
