@@ -91,8 +91,9 @@ class HubSpot:
     async def fetch_records(self, request: Fetch) -> Page:
         """Contacts in the list's own order. The cursor is HubSpot's `after`; it does not expire."""
         match request:
-            case Changes(cursor=cursor, fields=fields):
-                params = {"limit": str(PAGE_RECORDS), "properties": ",".join(fields)}
+            case Changes(cursor=cursor, fields=fields, rows_max=rows_max):
+                limit = min(rows_max or PAGE_RECORDS, PAGE_RECORDS)
+                params = {"limit": str(limit), "properties": ",".join(fields)}
                 if cursor:
                     params["after"] = cursor
                 return self._page(
@@ -164,6 +165,8 @@ class HubSpot:
             answer = msgspec.json.decode(await self._call("POST", path, {"inputs": inputs}))
         except PlatformError as error:
             return [self.handle_error(error)] * len(rows)
+        except msgspec.DecodeError:  # a 200 of something between us and HubSpot
+            return [Retry("the answer is no JSON")] * len(rows)
         return self._verdicts(rows, answer)
 
     def _verdicts(self, rows: Sequence[Row], answer: dict[str, Any]) -> list[Outcome]:
