@@ -1,0 +1,124 @@
+"""What the conformance suite must know of each platform: how it is faked, and rows it takes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from connectors.base import Row
+from simulators import HubSpot, Mailchimp, Platform, Salesforce
+from simulators.portal import Contact, Lead
+
+SEEDED = 10
+SEEDED_MS = 1_672_531_200_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """One platform. `names`: our address, first name and key as its fields."""
+
+    object_type: str
+    empty: Callable[..., Platform]
+    seeded: Callable[..., Platform]
+    secrets: Mapping[str, str]
+    address: str
+    first_name: str
+    key: str
+    write: str
+    """Regular expression of the paths that `upload_batch` posts to."""
+    always: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    throttles: tuple[Mapping[str, Any], ...] = ()
+    """Faults by which the platform says: too much."""
+    matches: bool = True
+    """Can be asked for many objects by a field."""
+    ordered: bool = False
+    """Results stand in the order of the rows, by the platform's promise."""
+    refusal_field: str = ""
+    """Field that a refusal names; some platforms name none."""
+
+    def row(self, n: int, name: str = "Ann", *, object_id: str = "", address: str = "") -> Row:
+        fields = {
+            **self.always,
+            self.address: address or f"person{n}@example.com",
+            self.first_name: name,
+        }
+        return Row(f"row-{n}", f"person-{n}", object_id, fields)
+
+    def rows(self, count: int, name: str = "Ann") -> list[Row]:
+        return [self.row(n, name) for n in range(count)]
+
+    def bad(self, n: int) -> Row:
+        """A row that the platform refuses for its address."""
+        return self.row(n, address=f"broken{n}@")
+
+
+def _address(n: int) -> str:
+    return f"seeded{n}@example.com"
+
+
+def _hubspot(**options: Any) -> HubSpot:
+    contacts = [
+        Contact(str(1_000_001 + n), {"email": _address(n)}, SEEDED_MS, SEEDED_MS)
+        for n in range(SEEDED)
+    ]
+    return HubSpot(contacts, **options)
+
+
+def _salesforce(**options: Any) -> Salesforce:
+    leads = [
+        Lead(str(n), {"Email": _address(n), "LastName": "L", "Company": "C"}, SEEDED_MS)
+        for n in range(SEEDED)
+    ]
+    return Salesforce(leads, **options)
+
+
+def _mailchimp(**options: Any) -> Mailchimp:
+    return Mailchimp([(_address(n), "subscribed", {}) for n in range(SEEDED)], **options)
+
+
+PLACES: dict[str, Place] = {
+    "hubspot": Place(
+        "contact",
+        HubSpot,
+        _hubspot,
+        {"token": "hubspot-token"},
+        "email",
+        "firstname",
+        "syncline_id",
+        write="/batch/(upsert|update)$",
+        throttles=(
+            {"policy": "TEN_SECONDLY_ROLLING", "headers": {"Retry-After": "7"}},
+            {"policy": "DAILY"},
+            {"bare": True},
+        ),
+    ),
+    "salesforce": Place(
+        "Lead",
+        Salesforce,
+        _salesforce,
+        {"client_id": "salesforce-client", "client_secret": "salesforce-secret"},
+        "Email",
+        "FirstName",
+        "Syncline_Id__c",
+        write="/composite/sobjects",
+        always={"LastName": "Lee", "Company": "ACME"},
+        throttles=({"policy": "day"}, {"policy": "long"}),
+        ordered=True,
+        refusal_field="Email",
+    ),
+    "mailchimp": Place(
+        "member",
+        Mailchimp,
+        _mailchimp,
+        {"api_key": "mailchimp-key-us1"},
+        "email_address",
+        "merge_fields.FNAME",
+        "",
+        write="/lists/[^/]+(/members/[^/]+)?$",
+        always={"status_if_new": "subscribed"},
+        options={"list_id": "a1b2c3d4e5"},
+        throttles=({}, {"bare": True}),
+        matches=False,
+        refusal_field="email_address",
+    ),
+}
