@@ -1,8 +1,8 @@
 """What can be wrong with a mapping.
 
 MappingInvalid      a document that cannot go live: every problem at once
-ExpressionError     one expression: message and column (raised inside, never leaves the package)
-EvaluationError     one expression with one record
+ExpressionError     the text of one expression is no CEL of ours (never leaves the package)
+EvaluationError     an expression has no value for one record
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ __all__ = ["EvaluationError", "ExpressionError", "MappingInvalid", "Problem"]
 
 
 class ExpressionError(Exception):
-    """An expression that is no CEL of ours. `column` counts from 1."""
+    """`column` counts from 1."""
 
     def __init__(self, message: str, column: int) -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class ExpressionError(Exception):
 
 
 class EvaluationError(Exception):
-    """A record for which an expression has no value. The text never holds a value."""
+    """The text never holds a value of the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,9 @@ class Problem:
     field: str
     message: str
     column: int = 0
+    detail: str = ""
+    """What was expected and what came, with the values of the document's own example: for who
+    writes the document, not for logs."""
 
     def __str__(self) -> str:
         at = f", column {self.column}" if self.column else ""

@@ -1,4 +1,8 @@
-"""What a destination (or source) accepts: its field list, and rows checked against it."""
+"""What an object type accepts or gives: its field list, and rows checked against it.
+
+On the topic `definitions` a list stands as kind `fields` under `connection:object_type`; there a
+`FieldList.model_validate_json(definition.document)` reads it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,40 +10,54 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["DestinationField", "FieldList", "FieldProblem", "check_row"]
+from mappings.cel import Kind
 
-Type = Literal["text", "email", "integer", "number", "boolean", "date", "datetime", "list", "any"]
-_KINDS: dict[str, tuple[type, ...]] = {
-    "text": (str,),
-    "email": (str,),
-    "date": (str,),
-    "datetime": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "list": (list,),
+__all__ = ["DestinationField", "FieldList", "FieldProblem", "check_row", "check_value"]
+
+Type = Literal[
+    "text", "email", "integer", "number", "boolean", "date", "datetime", "list", "reference", "any"
+]  # fmt: skip
+_TYPES: dict[str, tuple[frozenset[type], Kind, str]] = {
+    # JSON kinds, what expressions take it for, in words
+    "text": (frozenset({str}), "text", "text"),
+    "email": (frozenset({str}), "text", "text"),
+    "date": (frozenset({str}), "text", "a date as text"),
+    "datetime": (frozenset({str}), "text", "a time as text"),
+    "reference": (frozenset({str, dict}), "text", "an id or a reference"),
+    "integer": (frozenset({int}), "whole", "a whole number"),
+    "number": (frozenset({int, float}), "number", "a number"),
+    "boolean": (frozenset({bool}), "bool", "true or false"),
+    "list": (frozenset({list}), "list", "a list"),
+    "any": (frozenset({str, int, float, bool, list, dict}), "any", "a value"),
 }
 
 
-class DestinationField(BaseModel):
-    """One field of an object type, by the platform's own name."""
+class _Closed(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+class DestinationField(_Closed):
+    """One field of an object type, by the platform's own name, flat: `merge_fields.FNAME`."""
 
     name: str
     label: str = ""
     type: Type = "any"
-    length: int | None = Field(default=None, description="Longest text, in characters.")
+    length: int | None = Field(default=None, ge=1, description="Longest text, in characters.")
     required: bool = Field(default=False, description="Needed to make a new object.")
-    picklist: list[str] = Field(default=[], description="Allowed values; empty: any.")
+    picklist: list[str] = Field(
+        default=[], description="Allowed values; empty: any, as in an unrestricted picklist."
+    )
     writable: bool = True
     nullable: bool = Field(default=True, description="May be cleared.")
 
+    @property
+    def kind(self) -> Kind:
+        """What expressions take its values for."""
+        return _TYPES[self.type][1]
 
-class FieldList(BaseModel):
+
+class FieldList(_Closed):
     """All fields of an object type that a mapping may name."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     platform: str
     object: str
@@ -51,7 +69,11 @@ class FieldList(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """Why a value does not fit. The message never holds the value."""
+    """Why a value does not fit. The message never holds the value.
+
+    `code`: unknown_field, read_only, required, not_nullable, wrong_type, too_long or
+    not_in_picklist.
+    """
 
     field: str
     code: str
@@ -59,31 +81,43 @@ class FieldProblem:
 
 
 def check_row(
-    fields: Mapping[str, Any], known: Mapping[str, DestinationField]
+    fields: Mapping[str, Any], known: Mapping[str, DestinationField], *, creating: bool = True
 ) -> list[FieldProblem]:
-    """A mapped row against a field list -> everything that is wrong with it."""
-    problems = [p for name, value in fields.items() if (p := _check(name, value, known.get(name)))]
-    for name, field in known.items():
-        if field.required and fields.get(name) in (None, ""):
-            problems.append(FieldProblem(name, "required", "is required and has no value"))
+    """A mapped row, null where it clears, against a field list -> everything wrong with it.
+
+    `creating`: False where the object is there already, so that fields may be left out.
+    """
+    problems: list[FieldProblem] = []
+    for name, value in fields.items():
+        field = known.get(name)
+        if field is None:
+            problems.append(FieldProblem(name, "unknown_field", "does not exist there"))
+        elif not field.writable:
+            problems.append(FieldProblem(name, "read_only", "cannot be written"))
+        elif (value is None or value == "") and (field.required or not field.nullable):
+            code = "required" if field.required else "not_nullable"
+            problems.append(FieldProblem(name, code, "cannot be empty"))
+        elif value is not None and (problem := check_value(field, value)):
+            problems.append(problem)
+    if creating:
+        problems += [
+            FieldProblem(name, "required", "is required and has no value")
+            for name, field in known.items()
+            if field.required and name not in fields
+        ]
     return problems
 
 
-def _check(name: str, value: Any, field: DestinationField | None) -> FieldProblem | None:
-    if field is None:
-        return FieldProblem(name, "unknown_field", "does not exist there")
-    if not field.writable:
-        return FieldProblem(name, "read_only", "cannot be written")
-    if value is None:
-        if field.nullable:
-            return None
-        return FieldProblem(name, "not_nullable", "cannot be cleared")
-    kinds = _KINDS.get(field.type)
-    if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-        return FieldProblem(name, "wrong_type", f"must be {field.type}")
-    if field.length is not None and isinstance(value, str) and len(value) > field.length:
-        words = f"is longer than {field.length} characters ({len(value)})"
-        return FieldProblem(name, "too_long", words)
-    if field.picklist and value not in field.picklist:
-        return FieldProblem(name, "not_in_picklist", "is none of the allowed values")
+def check_value(field: DestinationField, value: Any) -> FieldProblem | None:
+    """One value that is not null."""
+    kinds, _, words = _TYPES[field.type]
+    if value.__class__ not in kinds:
+        return FieldProblem(field.name, "wrong_type", f"must be {words}")
+    if field.length is not None and value.__class__ is str and len(value) > field.length:
+        message = f"is longer than {field.length} characters ({len(value)})"
+        return FieldProblem(field.name, "too_long", message)
+    if field.picklist:
+        chosen = value if value.__class__ is list else [value]
+        if any(item not in field.picklist for item in chosen):
+            return FieldProblem(field.name, "not_in_picklist", "is none of the allowed values")
     return None
