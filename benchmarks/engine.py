@@ -261,6 +261,48 @@ def restore(cluster: Cluster, rows: int) -> dict[str, float]:
     return {"rows": rows, "rows_per_s": rows / restored.seconds, "cpu_us": cpu / rows * 1e6}
 
 
+def latency(cluster: Cluster, seconds: float = 20.0, rate: int = 500) -> dict[str, float]:
+    """ms from produce to a read-committed reader of the output, at a low rate."""
+    source, output = cluster.topic("bench-in"), cluster.topic("bench-out")
+    count, found = int(seconds * rate), list[float]()
+    with TemporaryDirectory(prefix="bench-engine-") as folder:
+        job = cluster.job(source, output, count + 1, folder)
+        with running(Variant("ours", ours, 1.0), job) as process:
+            consumer = Consumer(
+                {"bootstrap.servers": cluster.bootstrap_servers, "group.id": "latency",
+                 "isolation.level": "read_committed", "fetch.wait.max.ms": 5}
+            )  # fmt: skip
+            consumer.assign([TopicPartition(output, p, 0) for p in range(PARTITIONS)])
+            producer = cluster.producer(**{"linger.ms": 0})
+            worker = psutil.Process(process.pid)
+
+            def read(until_s: float) -> None:
+                while (left := until_s - time.time()) > 0:
+                    if (record := consumer.poll(left)) is not None and record.error() is None:
+                        sent = int((record.value() or b"")[8:28])
+                        found.append((time.time_ns() - sent) / 1e6)
+
+            producer.produce(source, b"%020d%0380d" % (time.time_ns(), 0), b"first")
+            while not found:  # the worker has started
+                producer.flush(1)
+                read(time.time() + 0.2)
+            found.clear()
+            began, cpu = time.time(), sum(worker.cpu_times()[:2])
+            for n in range(count):
+                producer.produce(
+                    source, b"%020d%0380d" % (time.time_ns(), n), b"key-%d" % (n % KEYS)
+                )
+                producer.poll(0)
+                read(began + n / rate)
+            producer.flush(5)
+            read(time.time() + 2)
+            cpu = sum(worker.cpu_times()[:2]) - cpu
+            consumer.close()
+    assert len(found) == count, f"{len(found)} of {count}"
+    cuts = statistics.quantiles(found, n=100)
+    return {"p50_ms": cuts[49], "p95_ms": cuts[94], "p99_ms": cuts[98], "cpu": cpu / (seconds + 2)}
+
+
 def memory(cluster: Cluster, events: int) -> list[tuple[int, float]]:
     """Resident MB of a worker while it works off so many events, written as it goes."""
     source, output = cluster.topic("bench-in"), cluster.topic("bench-out")
@@ -293,6 +335,7 @@ def main() -> None:
         "--memory", type=int, default=0, help="events of the memory run, e.g. 5000000"
     )
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the restore; 0: none")
+    parser.add_argument("--latency", action="store_true", help="measure it too, about 30 s")
     parser.add_argument("--only", default="", help="variants whose name contains this")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
@@ -315,6 +358,12 @@ def main() -> None:
             print(f"\nrestore: {found['rows']:,} rows from an empty disk, "
                   f"{found['rows_per_s']:,.0f} rows/s, "
                   f"{found['cpu_us']:.1f} us CPU/row")  # fmt: skip
+        if options.latency:
+            figures["latency"] = slow = latency(cluster)
+            print(
+                f"\nlatency at 500 events/s: p50 {slow['p50_ms']:.0f}, p95 {slow['p95_ms']:.0f}, "
+                f"p99 {slow['p99_ms']:.0f} ms; the worker takes {slow['cpu']:.0%} of a core"
+            )
         if options.memory:
             print(f"\nmemory over {options.memory:,} events")
             samples = memory(cluster, options.memory)

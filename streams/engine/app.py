@@ -18,6 +18,7 @@ from streams.engine import metrics
 from streams.engine.chunk import Chunk, Codec, Decision, Failure, State, Table
 from streams.engine.exits import leave
 from streams.engine.pins import check_pins
+from streams.engine.security import Unsupported, credentials
 from streams.engine.settings import EngineSettings
 from streams.engine.topics import Unfit, prepare
 from streams.engine.transport import (
@@ -125,6 +126,10 @@ class EngineApp:
             outputs.add(self._ticks[0])
         self._lock()
         try:
+            self._credentials = credentials(self.settings.kafka)
+        except (Unsupported, OSError) as error:
+            _cannot_start(f"Kafka settings: {error}")
+        try:
             _, ids = prepare(self.settings, inputs, outputs, self.tables)
         except Unfit as error:
             _cannot_start(str(error))
@@ -150,6 +155,7 @@ class EngineApp:
         app = self.faust = FaustApp(
             settings.group,
             broker=url,
+            broker_credentials=self._credentials,
             datadir=settings.data_dir / "faust",
             loop=loop,
             autodiscover=False,
@@ -220,7 +226,7 @@ class EngineApp:
     def _is_settled(self, chunk: Chunk) -> bool:
         if chunk.state is State.OPEN:
             leave("agent took a chunk without deciding it", agent=chunk.agent)
-        return chunk.state is not State.FAILED
+        return chunk.state is not State.FAILED or chunk.turn != chunk.ledger.turn  # dropped
 
     def _park_record(self, piece: Chunk) -> None:
         record, error = piece.records[0], piece.error

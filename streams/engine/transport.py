@@ -36,6 +36,8 @@ log = structlog.get_logger("streams.engine")
 
 CREDIT = 2
 """Chunks of one partition between fetch and the end of their decision."""
+HELD_CHUNKS = 10
+"""Full chunks' worth of records, of all partitions, in the same place: bounds memory."""
 _HEARTBEAT_FINE = frozenset({0, 27})  # 27: rebalancing, still a member
 _MEMBER_LOST = frozenset({25, 82})  # unknown member, fenced instance: someone has our slot
 
@@ -240,6 +242,8 @@ class EngineConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.engine: Engine = cast("FaustApp", self.app).engine
         self._used: dict[Source, int] = {}
+        self._held = 0
+        self._held_max = HELD_CHUNKS * self.engine.settings.chunk_records_max
         self._credit = asyncio.Event()
 
     def _new_consumer_thread(self) -> EngineThread:
@@ -255,6 +259,8 @@ class EngineConsumer(driver.Consumer):
                 self._credit.clear()
                 sources = self.engine.ledger.committed
                 want = [s for s in sources if self._used.get(s, 0) < CREDIT]
+                if self._held >= self._held_max:
+                    want = []
                 is_all = len(want) == len(sources)
                 found: list[Fetched] = []
                 if want and self.engine.ledger.is_open:
@@ -282,6 +288,7 @@ class EngineConsumer(driver.Consumer):
         if fetched.turn != self.engine.ledger.turn:
             return
         self._used[fetched.source] = self._used.get(fetched.source, 0) + 1
+        self._held += len(fetched.records)
         fetched.readers = sum(topic in topics for topics in self.engine.agents.values())
         message = ConsumerMessage(
             topic, partition, fetched.start, 0.0, 0, None, None, cast(Any, fetched), None,
@@ -294,10 +301,11 @@ class EngineConsumer(driver.Consumer):
         fetched.readers -= 1
         if fetched.readers == 0 and fetched.turn == self.engine.ledger.turn:
             self._used[fetched.source] -= 1
+            self._held -= len(fetched.records)
             self._credit.set()
 
     def new_turn(self) -> None:
-        self._used = {}
+        self._used, self._held = {}, 0
         self._credit.set()
 
     async def commit(self, *_: Any, **__: Any) -> bool:

@@ -183,10 +183,13 @@ class Engine:
         return end
 
     async def stop(self) -> None:
+        """For good. A restore that runs ends first: it still writes."""
         await self.hand_back()
+        self.ledger.revocations += 1
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads["restore"], self.restorer.close)
         for thread in self._threads.values():
             thread.shutdown(wait=False, cancel_futures=True)
-        self.restorer.close()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

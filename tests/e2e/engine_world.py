@@ -155,7 +155,7 @@ class World:
         )  # fmt: skip
         for name, value in job.items():
             setattr(self.job, name, value)
-        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
         new = [NewTopic(t, PARTITIONS, 1, config=source_config or {}) for t in self.inputs]
         new += [NewTopic(t, PARTITIONS, 1) for t in (self.output, self.parked)]
         for future in self.admin.create_topics(new).values():
