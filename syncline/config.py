@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from connectors.registry import CONNECTORS, connector_class
 from mappings.document import MappingDocument, load
+from mappings.errors import MappingInvalid
 from mappings.fields import FieldList
 from schemas.definitions import Connection, Sync
 from schemas.secrets import SecretMissing, resolve
@@ -71,10 +72,10 @@ def load_folder(folder: Path) -> Configuration:
             found.lines[kind, title] = lines
     if not found.connections and not problems:
         problems.append(f"{folder}: holds no connections/*.yaml")
-    if not problems:
-        problems += [*_check_connections(found), *_check_syncs(found)]
-    if not problems:
-        problems += _check_mappings(found)
+    # Each looks at what the one before has found right.
+    for check in (_check_connections, _check_syncs, _check_mappings):
+        if not problems:
+            problems += check(found)
     if problems:
         raise ConfigInvalid(problems)
     return found
@@ -132,12 +133,18 @@ def _check_mappings(found: Configuration) -> Iterator[str]:
         lines = found.lines["mapping", name]
         try:
             load(document)
-        except ConfigInvalid as error:
-            yield from error.problems
-        except Exception as error:
-            if type(error).__name__ != "MappingInvalid":
-                raise
-            yield from (lines.problem((), str(line)) for line in str(error).splitlines())
+        except MappingInvalid as error:
+            for problem in error.problems:
+                where = _place(document, problem.field)
+                yield f"{lines.path}:{lines.of(where)}: {problem}"
+
+
+def _place(document: MappingDocument, field: str) -> tuple[str | int, ...]:
+    """Where in a mapping's file that stands which a problem calls `field`."""
+    for at, example in enumerate(document.examples):
+        if field == f"example {example.name!r}":
+            return ("examples", at)
+    return ("fields", field) if field in document.fields else tuple(field.split("."))
 
 
 def missing_secrets(connections: Mapping[str, Connection]) -> list[str]:
