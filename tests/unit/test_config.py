@@ -1,0 +1,174 @@
+"""A configuration folder is read whole, and every mistake in it is named with file and line."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from schemas.yamlfile import ConfigInvalid
+from syncline.config import load_folder, missing_secrets
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "hubspot-to-salesforce-and-mailchimp"
+LEADS = "mappings/hubspot_contact_to_salesforce_lead.yaml"
+SECRETS = {
+    "HUBSPOT_TOKEN",
+    "HUBSPOT_SECRET",
+    "SALESFORCE_CLIENT_ID",
+    "SALESFORCE_CLIENT_SECRET",
+    "MAILCHIMP_API_KEY",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The example, to be spoiled."""
+    return Path(shutil.copytree(EXAMPLE, tmp_path / "config"))
+
+
+def spoil(folder: Path, name: str, before: str, after: str) -> tuple[Path, int]:
+    """Puts a mistake in place of a text that stands once -> the file and the line of it."""
+    path = folder / name
+    text = path.read_text()
+    assert text.count(before) == 1, f"{before!r} in {name}"
+    path.write_text(text.replace(before, after))
+    return path, text[: text.index(before)].count("\n") + 1
+
+
+def problems(folder: Path) -> tuple[str, ...]:
+    with pytest.raises(ConfigInvalid) as caught:
+        load_folder(folder)
+    return caught.value.problems
+
+
+def test_the_example_is_right() -> None:
+    found = load_folder(EXAMPLE)
+    assert set(found.connections) == {"hubspot", "salesforce", "mailchimp"}
+    assert set(found.syncs) == {"leads", "newsletter"}
+    assert {sync.mapping for sync in found.syncs.values()} == set(found.mappings)
+
+
+def test_documents_come_before_what_refers_to_them() -> None:
+    kinds = [kind for kind, _, _ in load_folder(EXAMPLE).documents()]
+    assert kinds == ["connection"] * 3 + ["mapping"] * 2 + ["sync"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "says"),
+    [
+        ("syncs/leads.yaml", "policy: merge", "polcy: merge", "polcy: is not known here"),
+        ("syncs/leads.yaml", "policy: merge", "policy: guess", "policy: "),
+        ("syncs/leads.yaml", "source: hubspot", "source: hubspt", "no connection hubspt"),
+        ("syncs/leads.yaml", "destination_object: Lead", "destination_object: Led", "Lead"),
+        ("syncs/leads.yaml", "mapping: hubspot", "mapping: nosuch_hubspot", "no mapping nosuch"),
+        ("connections/hubspot.yaml", "platform: hubspot", "platform: hubspt", "known are hubspot"),
+        ("connections/hubspot.yaml", "connection: hubspot", "connection: Hub Spot", "connection: "),
+        ("connections/mailchimp.yaml", "  data_centre", "  data_center", "data_center: is not kno"),
+        ("connections/hubspot.yaml", "tier:", "teir:", "look for a spelling mistake"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(
+    folder: Path, name: str, before: str, after: str, says: str
+) -> None:
+    path, line = spoil(folder, name, before, after)
+    (problem,) = problems(folder)
+    place, _, words = problem.partition(": ")
+    assert place.rpartition(":")[0] == str(path)
+    assert says in words
+    if name != "connections/mailchimp.yaml":  # options are checked apart from their file's lines
+        assert place == f"{path}:{line}"
+
+
+def test_malformed_yaml(folder: Path) -> None:
+    path, line = spoil(folder, "syncs/leads.yaml", "policy: merge", "policy: [merge")
+    (problem,) = problems(folder)
+    assert problem.startswith(f"{path}:")
+    assert int(problem.removeprefix(f"{path}:").partition(":")[0]) in (line, line + 1)
+
+
+def test_no_text_at_all(folder: Path) -> None:
+    path = folder / "syncs" / "leads.yaml"
+    path.write_bytes(b"sync: \xff")
+    assert problems(folder) == (f"{path}:1: is not UTF-8 text",)
+
+
+def test_a_missing_match_would_make_twins(folder: Path) -> None:
+    path = folder / "syncs" / "leads.yaml"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith("match:")))
+    (problem,) = problems(folder)
+    assert problem.startswith(f"{path}:")
+    assert "match: is missing" in problem
+
+
+def test_a_missing_secret_and_address(folder: Path) -> None:
+    path, _ = spoil(folder, "connections/salesforce.yaml", "  client_secret: env", "  other: env")
+    spoil(folder, "connections/salesforce.yaml", "base_url: https://acme", "# https://acme")
+    found = problems(folder)
+    assert len(found) == 2
+    assert all(problem.startswith(f"{path}:") for problem in found)
+    assert "client_secret is missing" in found[0]
+    assert "base_url: is missing" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("  City: trim(record.city)", "  City: trim(record.city"),
+        ("  City: trim(record.city)", "  City: trimm(record.city)"),
+        ("'!empty(record.email)'", "'!empty(record.email'"),
+    ],
+)
+def test_a_bad_mapping_expression(folder: Path, before: str, after: str) -> None:
+    path, line = spoil(folder, LEADS, before, after)
+    (problem, *_) = problems(folder)
+    assert problem.startswith(f"{path}:{line}:")
+
+
+def test_an_example_that_does_not_come_out(folder: Path) -> None:
+    path, _ = spoil(folder, LEADS, "LeadSource: Paid Search}", "LeadSource: Search}")
+    (problem, *_) = problems(folder)
+    assert problem.startswith(f"{path}:")
+    assert "bad phone, no company" in problem
+
+
+def test_a_name_that_is_given_twice(folder: Path) -> None:
+    shutil.copy(folder / "syncs" / "leads.yaml", folder / "syncs" / "more.yaml")
+    path = folder / "syncs" / "more.yaml"
+    assert problems(folder) == (f"{path}:2: sync: leads is defined twice",)
+
+
+def test_all_mistakes_are_told_at_once(folder: Path) -> None:
+    first, at = spoil(folder, "syncs/leads.yaml", "policy: merge", "polcy: merge")
+    second, there = spoil(folder, "connections/hubspot.yaml", "tier:", "teir:")
+    assert {problem.partition(": ")[0] for problem in problems(folder)} == {
+        f"{first}:{at}", f"{second}:{there}",
+    }  # fmt: skip
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    assert problems(tmp_path / "nosuch") == (f"{tmp_path / 'nosuch'}: is no folder",)
+    assert problems(tmp_path) == (f"{tmp_path}: holds no connections/*.yaml",)
+
+
+def test_a_secret_in_the_place_of_its_reference_is_not_repeated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "set")
+    assert missing_secrets(load_folder(folder).connections) == []
+    spoil(folder, "connections/hubspot.yaml", "env:HUBSPOT_TOKEN", "pat-eu1-tell-nobody")
+    try:
+        told = "\n".join(missing_secrets(load_folder(folder).connections))
+    except ConfigInvalid as error:
+        told = str(error)
+    assert "env:NAME" in told
+    assert "tell-nobody" not in told
+
+
+def test_missing_secrets_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SECRETS:
+        monkeypatch.delenv(name, raising=False)
+    told = missing_secrets(load_folder(EXAMPLE).connections)
+    assert len(told) == len(SECRETS)
+    for name in SECRETS:
+        assert any(f"env:{name}'" in line for line in told)
