@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mappings.cel import syntax
+from mappings.cel.compiler import near
 from mappings.cel.function import WORDS, fits
 from mappings.compiled import Compiled, FieldErrors, Filtered, Mapped, Rule, nested, plain
 from mappings.errors import Problem
@@ -25,37 +26,44 @@ def destination_problems(
     document: MappingDocument, rules: list[Rule], destination: FieldList
 ) -> Iterator[Problem]:
     """Fields there: exist, can be written, take this kind of value and each value written out."""
-    title, known = document.title, destination.by_name()
+    known = destination.by_name()
+
+    def problem(name: str, message: str, column: int = 0) -> Problem:
+        return Problem(document.title, name, message, column, place=("fields", name))
+
     for rule in rules:
         field = known.get(rule.field)
         if field is None:
-            yield Problem(title, rule.field, f"{destination.object} has no such field")
+            words = f"{destination.object} has no such field{near(rule.field, known)}"
+            yield problem(rule.field, words)
         elif not field.writable:
-            yield Problem(title, rule.field, "cannot be written")
+            yield problem(rule.field, "cannot be written")
         else:
-            yield from _value_problems(document, rule, field)
+            for message, column in _value_problems(document, rule, field):
+                yield problem(rule.field, message, column)
     for name, field in known.items():
         if field.required and field.writable and name not in document.fields:
-            yield Problem(title, name, "is required there and not mapped")
-    key = document.to.key
-    if key and key not in document.fields:
-        yield Problem(title, "to.key", f"{key} is not mapped")
+            yield problem(name, "is required there and not mapped")
+    if document.to.key and document.to.key not in document.fields:
+        yield Problem(document.title, "to.key", f"{document.to.key} is not mapped", place=("to",))
 
 
 def _value_problems(
     document: MappingDocument, rule: Rule, field: DestinationField
-) -> Iterator[Problem]:
-    title = document.title
-    if rule.rule.ref is None:
-        got, wanted = rule.expression.kind, field.kind
-        if not fits(got, (wanted,)):
-            words = f"gives {WORDS[got]}, and {WORDS[wanted]} is wanted there"
-            yield Problem(title, rule.field, words)
-        for at, value in _written(rule.expression.tree, document.tables):
-            if value not in (None, "") and (wrong := check_value(field, value)):
-                yield Problem(title, rule.field, f"a value written here {wrong.message}", at + 1)
-    if rule.rule.default is not None and (wrong := check_value(field, rule.rule.default)):
-        yield Problem(title, rule.field, f"default {wrong.message}")
+) -> Iterator[tuple[str, int]]:
+    """-> (what is wrong, column)"""
+    default = rule.rule.default
+    if default is not None and (wrong := check_value(field, default)):
+        yield f"default {wrong.message}", 0
+    if rule.rule.ref is not None:
+        return
+    got, wanted = rule.expression.kind, field.kind
+    if not fits(got, (wanted,)):
+        yield f"gives {WORDS[got]}, and {WORDS[wanted]} is wanted there", 0
+        return
+    for at, value in _written(rule.expression.tree, document.tables):
+        if value not in (None, "") and (wrong := check_value(field, value)):
+            yield f"a value written here {wrong.message}", at + 1
 
 
 def _written(
@@ -80,15 +88,16 @@ def _written(
 
 def example_problems(compiled: Compiled, destination: FieldList | None) -> Iterator[Problem]:
     known = destination.by_name() if destination is not None else None
-    for example in compiled.document.examples:
-        where = f"example {example.name!r}"
-        unread = _unread(compiled, example)
-        if unread:
-            words = f"an example is about what the mapping reads, and nothing reads {unread}"
-            yield Problem(compiled.document.title, where, words)
+    for number, example in enumerate(compiled.document.examples):
         message, detail = _run(compiled, example, known)
         if message:
-            yield Problem(compiled.document.title, where, message, detail=detail)
+            yield _about(compiled, number, message, detail)
+
+
+def _about(compiled: Compiled, number: int, message: str, detail: str = "") -> Problem:
+    document, place = compiled.document, ("examples", number)
+    name = f"example {document.examples[number].name!r}"
+    return Problem(document.title, name, message, detail=detail, place=place)
 
 
 def _unread(compiled: Compiled, example: Example) -> str:
@@ -157,11 +166,17 @@ def warnings(compiled: Compiled) -> list[Problem]:
     found: list[Problem] = []
     if not compiled.document.examples:
         found.append(Problem(title, "examples", "there are none: nothing shows what it does"))
+    for number, example in enumerate(compiled.document.examples):
+        if unread := _unread(compiled, example):
+            found.append(_about(compiled, number, f"nothing reads {unread}"))
     result = compiled.apply({}, SOME_EVENT, SOME_PERSON)
     if isinstance(result, FieldErrors):
         found += [
-            Problem(title, e.field, f"fails for a record without any field: {e.message}", e.column)
+            Problem(
+                title, e.field, f"fails for a record without any field: {e.message}", e.column,
+                place=(e.field,) if e.field == "where" else ("fields", e.field),
+            )
             for e in result.errors
             if e.column
-        ]
+        ]  # fmt: skip
     return found

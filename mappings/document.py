@@ -52,20 +52,23 @@ def load(
         fields = {f.name: f.kind for f in source.fields}
     problems: list[Problem] = []
 
-    def compiled(field: str, text: str) -> Expression | None:
+    def compiled(field: str, text: str, *place: str) -> Expression | None:
         expression, wrong = compile_expression(
             text, FUNCTIONS, fields=fields, tables=document.tables
         )
-        problems.extend(Problem(document.title, field, e.message, e.column) for e in wrong)
+        problems.extend(
+            Problem(document.title, field, e.message, e.column, place=place) for e in wrong
+        )
         return expression
 
-    where = compiled("where", document.where) if document.where else None
+    where = compiled("where", document.where, "where") if document.where else None
     if where is not None and where.kind not in ("bool", "any"):
-        problems.append(Problem(document.title, "where", "must give true or false"))
+        words = "must give true or false"
+        problems.append(Problem(document.title, "where", words, place=("where",)))
     needed = {f.name for f in destination.fields if f.required} if destination else set[str]()
     rules: list[Rule] = []
     for name, rule in document.fields.items():
-        expression = compiled(name, rule.expression)
+        expression = compiled(name, rule.expression, "fields", name)
         if expression is not None:
             if_null = rule.if_null or ("park" if name in needed else "skip")
             rules.append(Rule(name, expression, rule, if_null))
@@ -86,7 +89,12 @@ def _validated(document: Mapping[str, Any]) -> MappingDocument:
         title = f"{document.get('mapping', 'mapping')}@{document.get('version', '?')}"
         raise MappingInvalid(
             [
-                Problem(title, ".".join(map(str, wrong["loc"])) or "document", wrong["msg"])
+                Problem(
+                    title,
+                    ".".join(map(str, wrong["loc"])) or "document",
+                    wrong["msg"].removeprefix("Value error, "),
+                    place=wrong["loc"],
+                )
                 for wrong in error.errors(include_input=False, include_url=False)
             ]
         ) from None

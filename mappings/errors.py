@@ -34,6 +34,8 @@ class Problem:
     detail: str = ""
     """What was expected and what came, with the values of the document's own example: for who
     writes the document, not for logs."""
+    place: tuple[str | int, ...] = ()
+    """Keys that lead to it in the document; the nearest that there is."""
 
     def __str__(self) -> str:
         at = f", column {self.column}" if self.column else ""

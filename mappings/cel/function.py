@@ -41,6 +41,11 @@ class Function:
     never_fails: bool = False
 
     @property
+    def about(self) -> str:
+        """First line of what its code says of itself."""
+        return (self.call.__doc__ or "").strip().partition("\n")[0]
+
+    @property
     def usage(self) -> str:
         """`truncate(text, length)`"""
         needed = len(self.names) - self.optional

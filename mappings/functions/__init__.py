@@ -55,6 +55,7 @@ def _method(
 
 
 def _matches(pattern: str) -> Callable[..., Any]:
+    """Whether the pattern is found anywhere in the text."""
     return text.method("matches", patterns.bind_matches(pattern))
 
 

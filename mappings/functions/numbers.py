@@ -99,6 +99,7 @@ def bind_round(digits: int | None = None) -> Callable[[Any], float | None]:
 
 
 def abs_(value: Any) -> float | None:
+    """Without its sign."""
     if value.__class__ is int:
         return whole(abs(value))
     if value.__class__ is float:
@@ -107,7 +108,7 @@ def abs_(value: Any) -> float | None:
 
 
 def int_(value: Any) -> int | None:
-    """CEL's own: a fraction is cut off, text must be a whole number."""
+    """CEL's own: a fraction is cut off, text must be a whole number, blank is an error."""
     if value.__class__ is str:
         try:
             return whole(int(_plain(value)))

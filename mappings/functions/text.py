@@ -39,10 +39,12 @@ def coalesce(*values: Any) -> Any:
 
 
 def lower(text: Any) -> str | None:
+    """In small letters."""
     return text.lower() if text.__class__ is str else null_or_refused("lower", text)
 
 
 def upper(text: Any) -> str | None:
+    """In capitals."""
     return text.upper() if text.__class__ is str else null_or_refused("upper", text)
 
 
@@ -123,12 +125,14 @@ def contains(value: Any, part: Any) -> bool | None:
 
 
 def starts_with(text: Any, start: Any) -> bool | None:
+    """Whether a text begins so."""
     if text.__class__ is not str:
         return null_or_refused("starts_with", text)
     return None if start is None else text.startswith(_text("starts_with", start))
 
 
 def ends_with(text: Any, end: Any) -> bool | None:
+    """Whether a text ends so."""
     if text.__class__ is not str:
         return null_or_refused("ends_with", text)
     return None if end is None else text.endswith(_text("ends_with", end))
@@ -186,4 +190,5 @@ def method(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
                 raise EvaluationError(f".{name}() cannot be used on null")
         return call(*given)
 
+    called.__doc__ = call.__doc__
     return called
