@@ -128,22 +128,31 @@ class Account:
             task.cancel()  # asks again under the new figures
 
     def recall(self, row_id: str) -> bool:
-        """Give a row back that has not gone out. False: it is not here, or out already."""
+        """Give a row back that has not gone out. False: it is not here, or out already.
+
+        One that was never looked up there is hurried instead: it knows the person by the address
+        under which the destination may have him already; what came since may know another one.
+        """
         item = self.rows.get(row_id)
         if item is None or item.place is not Place.waiting:
             return False
-        self.settle(item, Returned("recalled"))
+        if not item.match:
+            self.settle(item, Returned("recalled"))
+        elif item.priority is not Priority.live:
+            item.priority = Priority.live
+            self.lanes.move(item, self.lane_of(item))
+            self.go()
         return True
 
     def lane_of(self, item: Item) -> Lane:
         taken, spec = item.taken, item.spec
         if item.match:
             return Lane(
-                spec.match_quota or spec.read_quota, taken.priority, Stage.match, taken.connection,
+                spec.match_quota or spec.read_quota, item.priority, Stage.match, taken.connection,
                 taken.object_type, self.office.match_field(taken.sync), "",
             )  # fmt: skip
         return Lane(
-            spec.write_quota, taken.priority, Stage.write, taken.connection, taken.object_type, "",
+            spec.write_quota, item.priority, Stage.write, taken.connection, taken.object_type, "",
             spec.together(item.row),
         )  # fmt: skip
 
@@ -311,7 +320,7 @@ class Account:
             return
         until_ms = _in(min(WAIT_MAX_S, ROWS_MAX / max(self.rate, 1.0)))
         waiting = [i for i in reversed(self.rows.values()) if i.place is Place.waiting]
-        waiting.sort(key=lambda item: PRIORITIES.index(item.taken.priority), reverse=True)
+        waiting.sort(key=lambda item: PRIORITIES.index(item.priority), reverse=True)
         for item in waiting[: len(self.rows) - ROWS_MAX]:
             self.settle(item, Returned("more waits for this account than it can take", until_ms))
 
@@ -320,7 +329,7 @@ class Account:
             wait_s = max(5.0, self.gate.until_s - now_s)
             return f"{self.office.platform} gives no good answer: {self.gate.why}", _in(wait_s)
         group = self.lane_of(item).group
-        reason, wait_s = self.limits.why(group, item.taken.priority)
+        reason, wait_s = self.limits.why(group, item.priority)
         return reason, _in(max(2.0, wait_s))
 
     # ---- open and closed

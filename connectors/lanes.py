@@ -95,6 +95,7 @@ class Item:
     """Value by which it is looked for before its first write; empty: it need not be."""
     keys: tuple[Hashable, ...] = ()
     """Identities that must not be out twice."""
+    priority: Priority = Priority.live
     attempts: int = 0
     """Requests that this row itself made fail."""
     faults: int = 0
@@ -136,6 +137,26 @@ class Lanes:
         else:
             queue.append(item)
 
+    def move(self, item: Item, lane: Lane) -> None:
+        """A row that waits, to another lane: at once where it is in one, else when it comes back
+        (from a pause, or from behind another row of its identity)."""
+        queue = self._lanes.get(item.lane) if item.lane else None
+        if queue is not None and item in queue:
+            queue.remove(item)
+            if not queue and item.lane is not None:
+                self._forget(item.lane)
+            self.put(item, lane)
+        else:
+            item.lane = lane
+
+    def _forget(self, lane: Lane) -> None:
+        """An empty lane."""
+        del self._lanes[lane]
+        turns = self._turns[lane.group, lane.priority]
+        turns.pop(lane, None)
+        if not turns:
+            del self._turns[lane.group, lane.priority]
+
     def waits(self, group: str, priority: Priority) -> bool:
         return bool(self._turns.get((group, priority)))
 
@@ -151,18 +172,13 @@ class Lanes:
         for lane in list(self._turns.get((group, priority), ())):
             rows_max, bytes_max = limits(lane)
             batch = list(self._take(lane, rows_max, bytes_max))
-            turns = self._turns[group, priority]
-            turns.pop(lane)
             if self._lanes[lane]:
-                turns[lane] = None  # to the end: the others first
+                turns = self._turns[group, priority]
+                turns[lane] = turns.pop(lane)  # to the end: the others first
             else:
-                del self._lanes[lane]
-                if not turns:
-                    del self._turns[group, priority]
+                self._forget(lane)
             if batch:
                 return lane, batch
-            if not turns:
-                return None
         return None
 
     def _take(self, lane: Lane, rows_max: int, bytes_max: int) -> Iterator[Item]:

@@ -22,7 +22,7 @@ def item_of(
     except msgspec.DecodeError:
         fields = None
     row = Row(raw["row_id"], raw["person"], raw["object_id"], fields or {}, raw["occurred_ms"])
-    item = Item(row, taken, spec, raw, broken=fields is None)
+    item = Item(row, taken, spec, raw, priority=taken.priority, broken=fields is None)
     fields = row.fields
     if spec.kind == "fact":
         return item  # appended, never merged: no order to keep

@@ -55,7 +55,7 @@ def _account(account: "Account") -> dict[str, Any]:
     waiting = {priority.value: 0 for priority in Priority}
     for item in account.rows.values():
         if item.place is Place.waiting:
-            waiting[item.taken.priority.value] += 1
+            waiting[item.priority.value] += 1
     gate = account.gate
     return {
         "open": not gate.halted,

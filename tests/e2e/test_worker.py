@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from schemas import topics
-from schemas.commands import FetchPages, ReadObjects, Recall
+from schemas.commands import FetchPages, Priority, ReadObjects, Recall
 from schemas.control import Act, ActKind
 from schemas.outcomes import AccountState, OutcomeKind
 from tests.worker_world import World, until
@@ -294,6 +294,26 @@ def test_a_recalled_row_that_has_not_gone_out_comes_back(world):
     assert fates["row-a"].kind is OutcomeKind.written
     assert (fates["row-a2"].kind, fates["row-a2"].words) == (OutcomeKind.returned, "recalled")
     assert len(world.server.accounts["acme"].objects) == 1
+
+
+def test_a_recalled_row_that_was_never_looked_up_is_hurried(world):
+    """Shows that a person who is there under the old address is not made a second time."""
+    name = world.connect("acme", match="email")
+    acme = world.server.accounts["acme"]
+    acme.objects["old"] = {"email": "a@example.com"}
+    acme.fail = 1  # so that the row waits for a moment
+    world.start()
+    world.upload("acme", [world.row("a")], partition=2, priority=Priority.bulk)
+    recall = Recall(account="acme", connection=name, row_ids=["row-a"])
+    world.send(topics.commands_of(world.platform), "acme", recall, 2)
+    world.flush()
+    assert world.fates(["row-a"])["row-a"].object_id == "old"
+    moved = world.row("a", email="moved@example.com")
+    moved = moved.model_copy(update={"row_id": "row-a2", "object_id": "old"})
+    world.upload("acme", [moved], partition=2)
+    world.flush()
+    world.fates(["row-a2"])
+    assert [o["email"] for o in acme.objects.values()] == ["moved@example.com"]
 
 
 def test_rows_that_wait_do_not_hold_back_the_outcomes_of_their_message(world):

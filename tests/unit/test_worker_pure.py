@@ -3,7 +3,7 @@
 from collections import Counter
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.base import Found, ObjectSpec, Row
@@ -27,6 +27,7 @@ from schemas.outcomes import OutcomeKind, RecordOutcome
 # ---- offsets
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data())
 def test_no_message_is_lost_and_none_is_done_twice_whatever_finishes_first(data):
     """A log with gaps, messages that finish in any order, and crashes in between."""
@@ -106,6 +107,7 @@ def _lane(item: Item, priority: Priority = Priority.live) -> Lane:
     return Lane("write", priority, Stage.write, "c", "o", "", bool(item.row.object_id))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 6), st.integers(0, 4), st.sampled_from(list(Priority))),
@@ -120,7 +122,7 @@ def test_every_row_goes_out_once_and_no_identity_twice_at_a_time(rows, rows_max,
     for number, (person, thing, priority) in enumerate(rows):
         item = _item(number, f"p{person}", f"o{thing}" if thing else "", email="x" * thing * 50)
         lanes.put(item, _lane(item, priority))
-    for _ in range(1_000):
+    for _ in range(100):
         busy = [key for batch in out for item in batch for key in item.keys]
         assert len(busy) == len(set(busy))
         turns = lanes.turns()
@@ -295,6 +297,7 @@ def test_the_quick_writers_agree_with_the_codec():
     assert written == codec.encode(entry)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.dictionaries(st.text(min_size=1), st.text(min_size=3), max_size=5),
     st.lists(st.text(max_size=10)),
@@ -372,3 +375,23 @@ def test_rows_are_taken_apart_with_what_they_must_not_share():
     broken = item_of({**_raw(1, "p"), "fields": b"["}, Taken(0, 1, 1, 0.0), SPEC, "c:o", "")
     assert broken.broken
     assert isinstance(broken.row, Row)
+
+
+def test_a_row_can_be_moved_to_another_lane_wherever_it_waits():
+    lanes = Lanes()
+    first, behind, other = _item(0, "p"), _item(1, "p"), _item(2, "q")
+    for item in (first, behind, other):
+        lanes.put(item, _lane(item, Priority.bulk))
+    lanes.cut("write", Priority.bulk, lambda lane: (1, 10_000))
+    lanes.cut("write", Priority.bulk, lambda lane: (0, 10_000))
+    lanes.move(behind, _lane(behind))
+    lanes.move(other, _lane(other))
+    assert lanes.turns() == [("write", Priority.live)]
+    cut = lanes.cut("write", Priority.live, lambda lane: (10, 10_000))
+    assert cut is not None
+    assert other in cut[1]
+    lanes.release(first)
+    cut = lanes.cut("write", Priority.live, lambda lane: (10, 10_000))
+    assert cut is not None
+    assert cut[1] == [behind]
+    assert lanes.turns() == []
