@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import SchemaRegistryClient, SchemaRegistryError
 
 from schemas.codec import Codec, register
 from schemas.topics import TOPICS, Topic
@@ -17,7 +17,15 @@ from syncline.errors import Failed, Misused
 from syncline.progress import Teller
 from syncline.settings import Settings
 
-__all__ = ["create_topics", "located", "new_topic", "resolved", "topic_config"]
+__all__ = [
+    "codec",
+    "connected",
+    "create_topics",
+    "located",
+    "new_topic",
+    "resolved",
+    "topic_config",
+]
 
 
 def located(settings: Settings) -> Settings:
@@ -96,21 +104,41 @@ def create_topics(settings: Settings) -> list[str]:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-    with SchemaRegistryClient(settings.registry_config()) as client:
+    with _registry(settings) as client:
         register(client)
     return created
 
 
-def _codec(settings: Settings) -> Codec:
-    client = SchemaRegistryClient(settings.registry_config())
-    return Codec.from_registry(settings.registry_url, client=client)
+def codec(settings: Settings) -> Codec:
+    """The codec of the cluster. Raises Failed where the registry does not answer, or refuses."""
+    with _registry(settings):
+        client = SchemaRegistryClient(settings.registry_config())
+        return Codec.from_registry(settings.registry_url, client=client)
+
+
+@contextmanager
+def _registry(settings: Settings) -> Iterator[SchemaRegistryClient]:
+    """Its faults as one line for a person. The client itself tries again three times."""
+    try:
+        with SchemaRegistryClient(settings.registry_config()) as client:
+            yield client
+    except SchemaRegistryError as error:
+        raise Failed(f"the schema registry refuses: {error}") from None
+    except Exception as error:
+        # The client's HTTP library is its own affair and has changed before: by name.
+        if type(error).__module__.partition(".")[0] not in {"httpx", "httpx2", "httpcore"}:
+            raise
+        raise Failed(
+            f"the schema registry at {settings.registry_url} does not answer "
+            f"({type(error).__name__}): is it running? `syncline doctor` tells more"
+        ) from None
 
 
 @contextmanager
 def connected() -> Iterator[tuple[Settings, Codec]]:
     """Settings with a cluster, and its codec: what most commands begin with."""
     settings = located(Settings())
-    yield settings, _codec(settings)
+    yield settings, codec(settings)
 
 
 def as_json(data: Any) -> str:

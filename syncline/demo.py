@@ -26,12 +26,11 @@ import psutil
 
 from audit.balance import Balance, total
 from mappings.document import MappingDocument, load
-from schemas.codec import Codec
 from schemas.journal import FATES, Standing
 from schemas.parked import ParkedRecord
 from schemas.runs import RunView
 from schemas.yamlfile import load_yaml
-from syncline import report
+from syncline import cluster, report
 from syncline.commands import balance, run
 from syncline.errors import Failed
 from syncline.platforms import Simulators
@@ -118,7 +117,7 @@ class Demo:
         self.settings = Settings()
         self.say("applying the configuration")
         self._command("apply", str(self._configuration()), "--yes")
-        self.codec = Codec.from_registry(self.settings.registry_url)
+        self.codec = cluster.codec(self.settings)
         gateway, self.status_port = _free_port(), _free_port()
         self.gateway_url = f"http://127.0.0.1:{gateway}"
         self.processes = Supervisor(self.folder / "logs", self.env)

@@ -6,7 +6,6 @@ import typer
 
 from connectors.registry import platforms
 from connectors.run import ConnectorsConfig, TopicsMissing, run
-from schemas.codec import Codec
 from syncline import cluster, telemetry
 from syncline.errors import Failed, Misused
 from syncline.settings import Settings
@@ -20,7 +19,11 @@ def connectors(
         list[str] | None, typer.Option(help="Only this one; may be repeated. Default: all.")
     ] = None,
     admin_port: Annotated[
-        int, typer.Option(help="/status, /metrics, /readyz on loopback; 0: a free port.")
+        int,
+        typer.Option(
+            envvar="SYNCLINE_CONNECTORS_ADMIN_PORT",
+            help="/status, /metrics, /readyz on loopback; 0: a free port.",
+        ),
     ] = 0,
 ) -> None:
     """Run a connectors worker: uploads, reads and fetches within each platform's limits.
@@ -32,7 +35,7 @@ def connectors(
     unknown = sorted(set(platform or ()) - set(platforms()))
     if unknown:
         raise Misused(f"no connector for {', '.join(unknown)}; there are {', '.join(platforms())}")
-    codec = Codec.from_registry(settings.registry_url)
+    codec = cluster.codec(settings)
     config = ConnectorsConfig(
         kafka=settings.kafka_config(),
         platforms=platform or platforms(),

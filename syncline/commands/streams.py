@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from schemas.codec import Codec
 from streams.definitions import Catalogs
 from streams.engine import EngineSettings
 from streams.topology import build
@@ -25,7 +24,7 @@ def streams(
     settings = cluster.located(Settings())
     telemetry.configure(settings)
     cluster.create_topics(settings)
-    codec = Codec.from_registry(settings.registry_url)
+    codec = cluster.codec(settings)
     identity_key = settings.identity_key.get_secret_value().encode()
     engine = EngineSettings(
         group="syncline-streams",

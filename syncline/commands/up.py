@@ -74,6 +74,7 @@ def up(
 
 def _start(folder: Path, settings: Settings, teller: Teller) -> Supervisor:
     env = {
+        "SYNCLINE_CONNECTORS_ADMIN_PORT": os.environ.get("SYNCLINE_CONNECTORS_ADMIN_PORT", "9091"),
         "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "SCHEMA_REGISTRY_URL": settings.registry_url,
         "SYNCLINE_DATA": str(settings.data.resolve()),
