@@ -6,12 +6,13 @@ still be under way (`settle_s`).
 
 Inside a process time is monotonic; on the topic it is Unix time, translated when the lease is
 written and when it is read. A wall clock that jumps within a process changes nothing. Between
-processes it does: a successor whose clock is ahead of ours trusts too early, by as much less
-`GRACE_S` as it is ahead: keep hosts within a second of each other (NTP does). One that is behind
-waits longer, but never longer than a whole window: nothing can have been spent later than now.
+processes it does: a successor whose clock is ahead of ours by more than `GRACE_S` trusts too early:
+keep hosts within a second of each other (NTP does). One that is behind waits longer, but never
+longer than a whole window: nothing can have been spent later than now.
 """
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,6 +121,9 @@ def inherit(lease: Lease, quota: b.Quota, now_s: float, ahead_s: float) -> b.Buc
     # It cannot have been written later than now, whatever its writer's clock said.
     ends_s = min(lease.until_s + ahead_s, now_s + LEASE_MAX_S)
     spent_until_s = ends_s + GRACE_S + min(lease.settle_s, SETTLE_MAX_S)
+    if quota.kind != "day":  # that has room for clocks of its own
+        returns = tuple((at + GRACE_S, n) for at, n in state.returns)
+        state = replace(state, returns=returns)
     state = replace(state, open=state.open + granted, quiet_since_s=now_s)
     return b.restore(state, quota, now_s, spent_until_s)
 
@@ -145,12 +149,12 @@ def _moved(quota: b.Quota, at_s: float, by_s: float) -> float:
 def _coarse(
     returns: b.Returns, quota: b.Quota, now_s: float, unix_s: float
 ) -> list[tuple[float, int]]:
-    """In Unix time; at most about 50 entries, each rounded to later."""
+    """In Unix time; at most about 50 entries, each rounded to later, and never twice."""
     step = max(quota.window_s / RETURNS_MAX, 0.001)
     ahead_s = 0.0 if quota.kind == "day" else unix_s - now_s
     out: dict[float, int] = {}
     for at, n in returns:
         if at + ahead_s > unix_s:
-            slot = round((int((at + ahead_s) / step) + 1) * step, 6)
+            slot = round(math.ceil((at + ahead_s - 1e-5) / step) * step, 6)
             out[slot] = out.get(slot, 0) + n
     return sorted(out.items())

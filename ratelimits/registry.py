@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -112,6 +113,14 @@ class Override(_Closed):
     window_s: float | None = Field(default=None, gt=0)
     zone: str | None = None
 
+    @model_validator(mode="after")
+    def _known(self) -> "Override":
+        try:
+            ZoneInfo(self.zone or "UTC")
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"no time zone {self.zone}") from None
+        return self
+
 
 class Limits(_Closed):
     """The quotas of one account: tier chosen, overrides applied."""
@@ -153,6 +162,8 @@ def load(
     chosen = dict(overrides or {})
     everything_off = bool(chosen.pop("unlimited", False))
     scale *= float(chosen.pop("scale", 1.0))
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"limits cannot be scaled by {scale}")
     unknown = set(chosen) - set(registry.windows)
     if unknown:
         known = ", ".join(registry.windows)

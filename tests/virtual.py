@@ -35,5 +35,9 @@ def run(make: Any, *args: Any) -> Any:
         coroutine: Coroutine[Any, Any, Any] = make(loop, *args)
         return loop.run_until_complete(coroutine)
     finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         asyncio.set_event_loop(None)
         loop.close()
