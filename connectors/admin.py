@@ -18,6 +18,11 @@ __all__ = ["Admin"]
 ANSWER_S = 5.0
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever asked has hung up: nothing to say."""
+
+
 class Admin:
     """Serves in threads of its own; what it says is gathered in the event loop."""
 
@@ -59,7 +64,7 @@ class Admin:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server = Server((host, port), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="admin", daemon=True).start()
 

@@ -135,7 +135,8 @@ class Intake:
             leave("polling failed", topic=self._topic, error=f"{type(error).__name__}: {error}")
 
     def _poll(self) -> None:
-        messages = self.consumer.consume(CHUNK, POLL_S)
+        first = self.consumer.poll(POLL_S)  # `consume` would wait until the chunk is full
+        messages = [first, *self.consumer.consume(CHUNK - 1, 0)] if first is not None else []
         if not self.fresh:
             leave("slept longer than the session", topic=self._topic)
         self._polled_s = time.monotonic()

@@ -420,6 +420,27 @@ def test_a_broker_that_is_killed_costs_nothing(fresh_stack, tmp_path):
         assert httpx.get(f"{url}/readyz").status_code == 200
 
 
+def test_a_worker_that_slept_longer_than_its_session_writes_nothing_and_ends(world):
+    """Shows the fence: a frozen process wakes when its partitions may have another owner."""
+    world.connect("acme")
+    acme = world.server.accounts["acme"]
+    acme.latency_s = 1.0
+    world.start()
+    rows = world.rows(40)
+    for n in range(0, 40, 10):
+        world.upload("acme", rows[n : n + 10])
+    world.flush()
+    until(lambda: acme.requests, what="the first is out")
+    process = world.workers["0"]
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(11)  # longer than the session of 10 s
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(15) == 70
+    world.start()
+    fates = world.fates((r.row_id for r in rows), 40)
+    assert {o.kind for o in fates.values()} == {OutcomeKind.written}
+
+
 def test_two_workers_share_and_hand_over(world):
     """Shows that a second worker takes partitions over, and gives them back, with no row twice."""
     for name in ("a", "b", "c", "d"):
