@@ -4,8 +4,10 @@ On the topic `definitions` a list stands as kind `fields` under `connection:obje
 `FieldList.model_validate_json(definition.document)` reads it.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +19,8 @@ __all__ = ["DestinationField", "FieldList", "FieldProblem", "check_row", "check_
 Type = Literal[
     "text", "email", "integer", "number", "boolean", "date", "datetime", "list", "reference", "any"
 ]  # fmt: skip
-_TYPES: dict[str, tuple[frozenset[type], Kind, str]] = {
+_Kinds = frozenset[type[Any]]
+_TYPES: dict[str, tuple[_Kinds, Kind, str]] = {
     # JSON kinds, what expressions take it for, in words
     "text": (frozenset({str}), "text", "text"),
     "email": (frozenset({str}), "text", "text"),
@@ -54,6 +57,12 @@ class DestinationField(_Closed):
     def kind(self) -> Kind:
         """What expressions take its values for."""
         return _TYPES[self.type][1]
+
+    @cached_property
+    def quick(self) -> tuple[_Kinds, int]:
+        """Most values fit: -> (kinds of which any value does, longest text of them)."""
+        easy = self.writable and not self.picklist
+        return _TYPES[self.type][0] if easy else frozenset(), self.length or sys.maxsize
 
 
 class FieldList(_Closed):
@@ -92,12 +101,12 @@ def check_row(
         field = known.get(name)
         if field is None:
             problems.append(FieldProblem(name, "unknown_field", "does not exist there"))
-        elif not field.writable:
-            problems.append(FieldProblem(name, "read_only", "cannot be written"))
-        elif (value is None or value == "") and (field.required or not field.nullable):
-            code = "required" if field.required else "not_nullable"
-            problems.append(FieldProblem(name, code, "cannot be empty"))
-        elif value is not None and (problem := check_value(field, value)):
+            continue
+        kinds, longest = field.quick
+        kind = value.__class__
+        if kind in kinds and (kind is not str or 0 < len(value) <= longest):
+            continue
+        if problem := _problem(field, value):
             problems.append(problem)
     if creating:
         problems += [
@@ -106,6 +115,17 @@ def check_row(
             if field.required and name not in fields
         ]
     return problems
+
+
+def _problem(field: DestinationField, value: Any) -> FieldProblem | None:
+    if not field.writable:
+        return FieldProblem(field.name, "read_only", "cannot be written")
+    if value is None or value == "":
+        if field.required:
+            return FieldProblem(field.name, "required", "cannot be empty")
+        if not field.nullable:
+            return FieldProblem(field.name, "not_nullable", "cannot be emptied")
+    return None if value is None else check_value(field, value)
 
 
 def check_value(field: DestinationField, value: Any) -> FieldProblem | None:

@@ -158,6 +158,8 @@ def mod(a: Any, b: Any) -> Any:
         raise _refuse("%", a, b)
     if b == 0:
         raise EvaluationError("division by zero")
+    if b == -1:
+        whole(-a)  # the quotient must fit as well, says CEL
     rest = abs(a) % abs(b)
     return -rest if a < 0 else rest
 
