@@ -38,7 +38,8 @@ CREDIT = 2
 """Chunks of one partition between fetch and the end of their decision."""
 HELD_CHUNKS = 10
 """Full chunks' worth of records, of all partitions, in the same place: bounds memory."""
-_HEARTBEAT_FINE = frozenset({0, 27})  # 27: rebalancing, still a member
+_REBALANCING = 27
+_HEARTBEAT_FINE = frozenset({0, _REBALANCING})  # still a member
 _MEMBER_LOST = frozenset({25, 82})  # unknown member, fenced instance: someone has our slot
 
 
@@ -92,6 +93,10 @@ class EngineThread(driver.AIOKafkaConsumerThread):
         self._handed: dict[Source, int] = {}
         """Where the next chunk of each partition begins."""
         self._heard_s: float | None = None
+        self._called_s: float | None = None
+        """When the group first asked for a rebalance that is not answered yet."""
+        settings = self.engine.settings
+        self._patience_s = settings.revoke_wait_s + settings.transaction_timeout_s + 5
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         """Faust reads committed only with its own exactly_once, waits 1.5 s for records, and takes
@@ -128,11 +133,21 @@ class EngineThread(driver.AIOKafkaConsumerThread):
             if isinstance(request, HeartbeatRequest):
                 if response.error_code in _HEARTBEAT_FINE:
                     self._heard_s = sent_s
+                    self._check_rebalance(response.error_code == _REBALANCING, sent_s)
                 elif response.error_code in _MEMBER_LOST:
                     leave("the group has given this worker's place away")
             return response
 
         coordinator._send_req = watched
+
+    def _check_rebalance(self, is_rebalancing: bool, now_s: float) -> None:
+        """The whole group waits for a member that does not hand back its partitions."""
+        if not is_rebalancing:
+            self._called_s = None
+        elif self._called_s is None:
+            self._called_s = now_s
+        elif now_s - self._called_s > self._patience_s:
+            leave("partitions not handed back in time", waited_s=self._patience_s)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """First of all, and in this thread: no chunk begins any more."""
@@ -144,7 +159,7 @@ class EngineThread(driver.AIOKafkaConsumerThread):
         """Note who we are before any heartbeat can change it, and fetch nothing before the seek."""
         consumer = self._ensure_consumer()
         coordinator: Any = consumer._coordinator
-        self._heard_s = _boot_s()
+        self._heard_s, self._called_s = _boot_s(), None
         self._handed = {}
         consumer.pause(*(TopicPartition(*tp) for tp in assigned))
         self.joined = Joined(
@@ -261,16 +276,16 @@ class EngineConsumer(driver.Consumer):
                 want = [s for s in sources if self._used.get(s, 0) < CREDIT]
                 if self._held >= self._held_max:
                     want = []
-                is_all = len(want) == len(sources)
+                # Never wait for some partitions while others may get their credit back.
+                timeout_s = 0.2 if len(want) == len(sources) else 0.0
                 found: list[Fetched] = []
                 if want and self.engine.ledger.is_open:
-                    # never wait for the others while one may get its credit back
                     found = await self._thread.call_thread(
-                        self._thread.fetch_chunks, want, timeout_s=0.2 if is_all else 0.0
+                        self._thread.fetch_chunks, want, timeout_s=timeout_s
                     )
                     for fetched in found:
                         await self._hand_over(fetched)
-                if not found and not (want and is_all):
+                if not found:
                     await self.wait(self._credit, timeout=0.01)  # type: ignore[arg-type]
         except ConsumerStoppedError:
             if not self.app.should_stop:

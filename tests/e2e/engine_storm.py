@@ -80,7 +80,8 @@ def _happen(
         worker.may_leave = True
         frozen.append((time.monotonic() + draw.choice([1, 4, 8, 13]), worker))
         if draw.random() < 0.5:  # someone takes its place meanwhile
-            other = world.start(slot, data_dir=world.folder / f"slot-{slot}-{time.time()}")
+            world.move(slot)  # its folder is still in use
+            other = world.start(slot)
             other.may_leave = True  # the woken one may throw it out for a moment
             slots[slot] = other
     elif what < 0.35 and worker.has_taken:

@@ -25,6 +25,7 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
     KafkaError,
+    KafkaException,
     Message,
     Producer,
     TopicPartition,
@@ -165,6 +166,7 @@ class World:
         self.left = 0
         """Workers that ended themselves with exit 70."""
         self._runs = 0
+        self._moves: dict[str, int] = {}
         self._feeding = threading.Event()
         self._feeder: threading.Thread | None = None
 
@@ -183,7 +185,7 @@ class World:
     def start(self, slot: str, point: str = "", data_dir: Path | None = None) -> Worker:
         """A new worker in this slot; `point` kills or freezes it there (see engine/exits.py)."""
         self._runs += 1
-        data = data_dir or self.folder / f"slot-{slot}"
+        data = data_dir or self.folder / f"slot-{slot}-{self._moves.get(slot, 0)}"
         job = msgspec.structs.replace(self.job, slot=slot, data_dir=str(data))
         log = self.folder / f"worker-{self._runs}-slot-{slot}.log"
         with log.open("wb") as out:
@@ -196,7 +198,11 @@ class World:
         self.workers.append(worker)
         return worker
 
-    def started(self, worker: Worker, seconds: float = 30) -> Worker:
+    def move(self, slot: str) -> None:
+        """Workers that are started in this slot from now on have another folder, empty at first."""
+        self._moves[slot] = self._moves.get(slot, 0) + 1
+
+    def started(self, worker: Worker, seconds: float = 90) -> Worker:
         """Wait until it has taken partitions for the first time."""
         wait(lambda: worker.has_taken or worker.code is not None, seconds,
              f"worker in slot {worker.slot} takes partitions")  # fmt: skip
@@ -281,7 +287,7 @@ class World:
     # Audit
 
     def lag(self) -> int:
-        """Offsets between the group's commits and the ends of the inputs."""
+        """Offsets between the group's commits and the ends of the inputs; 1 where Kafka is away."""
         asked = [TopicPartition(t, p) for t in self.inputs for p in range(PARTITIONS)]
         consumer = Consumer(
             {"bootstrap.servers": self.bootstrap_servers, "group.id": self.name,
@@ -292,6 +298,8 @@ class World:
                 consumer.get_watermark_offsets(tp, timeout=10)[1] - max(0, tp.offset)
                 for tp in consumer.committed(asked, timeout=20)
             )
+        except KafkaException:  # a broker that has just come back says no in several ways
+            return 1
         finally:
             consumer.close()
 

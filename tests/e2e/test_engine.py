@@ -80,6 +80,19 @@ def test_partition_taken_in_mid_chunk(stack: HasKafka, tmp_path: Path) -> None:
             assert world.audit() == 800
 
 
+def test_workers_join_while_a_backlog_is_worked_off(stack: HasKafka, tmp_path: Path) -> None:
+    """Each takes its share at once, and the others hand it back."""
+    with World(stack.bootstrap_servers, tmp_path, inputs=2, two_agents=True) as world:
+        world.feed(60_000, keys=3000)
+        for slot in "012":
+            world.start(slot)
+            time.sleep(1)
+        for worker in world.workers:
+            world.started(worker)
+        world.settle(90)
+        assert world.audit() == 60_000
+
+
 def test_bad_records_are_parked_alone(stack: HasKafka, tmp_path: Path) -> None:
     """Records that raise, and records whose output is too large, are parked in their place, also
     when the worker is killed meanwhile; their neighbours are written."""

@@ -48,7 +48,7 @@ def test_storm(
     freeze = bool(job.pop("freeze", False))
     stack = fresh_stack(registry=False)
     with World(stack.bootstrap_servers, tmp_path, seed=len(name), **job) as world:  # type: ignore[arg-type]
-        storm(world, seconds=210, rate=700, freeze=freeze, pace=0.05)
+        storm(world, seconds=180, rate=700, freeze=freeze, pace=0.05)
         records = world.audit()
         lines.append((name, records, world.kills, world.left))
 
@@ -57,7 +57,7 @@ def test_flapping(fresh_stack: Callable[..., Stack], tmp_path: Path, lines: list
     """Places taken and left every few seconds: rebalances meet restores."""
     stack = fresh_stack(registry=False)
     with World(stack.bootstrap_servers, tmp_path, inputs=2, seed=11) as world:
-        flapping(world, seconds=150, rate=400)
+        flapping(world, seconds=120, rate=400)
         records = world.audit()
         lines.append(("flapping places", records, world.kills, world.left))
 
