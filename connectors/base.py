@@ -6,7 +6,8 @@ its access token.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
@@ -29,6 +30,7 @@ __all__ = [
     "PlatformError",
     "Row",
     "Spec",
+    "milliseconds",
 ]
 
 Fields = Mapping[str, Any]
@@ -164,6 +166,17 @@ class Found:
     archived: bool = False
     key: str = ""
     """ByKeys: which of the asked values it matched (normalised as asked)."""
+
+    def keyed(self, field: str, asked: Mapping[str, str]) -> "Found":
+        """The same, with the asked value that it matched. `asked`: lower-cased to as asked, for
+        platforms that compare text without case."""
+        value = str(msgspec.json.decode(self.values).get(field) or "")
+        return replace(self, key=asked.get(value.lower(), value))
+
+
+def milliseconds(text: str | None) -> int:
+    """Unix milliseconds of an ISO 8601 time; 0 for none."""
+    return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ Traps    answers are not in input order; one bad row fails the whole batch unles
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
@@ -27,6 +26,7 @@ from connectors.base import (
     PlatformError,
     Row,
     Spec,
+    milliseconds,
 )
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
 
@@ -120,7 +120,7 @@ class HubSpot:
         }
         page = self._page(await self._call("POST", "/crm/v3/objects/contacts/search", body))
         asked = {v.lower(): v for v in request.values}
-        records = [_keyed(r, request.field, asked) for r in page.records]
+        records = [r.keyed(request.field, asked) for r in page.records]
         return Page(records, page.cursor, page.last)
 
     def _page(self, body: bytes, raw_id: str = "id") -> Page:
@@ -136,7 +136,7 @@ class HubSpot:
                     contact.id,
                     bytes(contact.properties),
                     bytes(raw),
-                    _milliseconds(contact.updatedAt),
+                    milliseconds(contact.updatedAt),
                     contact.archived,
                 )
             )
@@ -219,14 +219,6 @@ class HubSpot:
         return answer.body
 
 
-def _keyed(record: Found, field: str, asked: Mapping[str, str]) -> Found:
-    value = str(msgspec.json.decode(record.values).get(field) or "")
-    return Found(
-        record.object_id, record.values, record.payload, record.occurred_ms, record.archived,
-        asked.get(value.lower(), value),
-    )  # fmt: skip
-
-
 def _text(value: Any) -> str:
     match value:
         case None:
@@ -237,10 +229,6 @@ def _text(value: Any) -> str:
             return ";".join(map(_text, value))  # page "Properties": multiple checkboxes
         case _:
             return str(value)
-
-
-def _milliseconds(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

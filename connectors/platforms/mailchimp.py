@@ -29,6 +29,7 @@ from connectors.base import (
     PlatformError,
     Row,
     Spec,
+    milliseconds,
 )
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
 
@@ -215,7 +216,7 @@ def _found(member: Mapping[str, Any], key: str = "") -> Found:
     flat = {k: v for k, v in member.items() if k not in ("merge_fields", "_links")}
     flat |= {f"merge_fields.{k}": v for k, v in member.get("merge_fields", {}).items()}
     changed = member.get("last_changed")
-    changed_ms = int(datetime.fromisoformat(changed).timestamp() * 1000) if changed else 0
+    changed_ms = milliseconds(changed)
     return Found(
         str(member["id"]),
         msgspec.json.encode(flat),

@@ -8,7 +8,6 @@ Traps    200 even when rows fail (read each); the same new external id in two re
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
@@ -27,6 +26,7 @@ from connectors.base import (
     PlatformError,
     Row,
     Spec,
+    milliseconds,
 )
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
 
@@ -92,7 +92,7 @@ class Salesforce:
             case ByKeys(object_type=kind, field=field, values=values, fields=fields):
                 page = await self._query(kind, (field, *fields), f"{field} IN ({_list(values)})")
                 asked = {v.lower(): v for v in values}  # SOQL compares text without case
-                return Page([_keyed(r, field, asked) for r in page.records], page.cursor, page.last)
+                return Page([r.keyed(field, asked) for r in page.records], page.cursor, page.last)
             case FieldsOf(object_type=kind):
                 body = await self._call("GET", f"/sobjects/{kind}/describe")
                 fields = msgspec.json.decode(body)["fields"]
@@ -124,7 +124,7 @@ class Salesforce:
             for record in answer["records"]:
                 record.pop("attributes", None)
                 raw = msgspec.json.encode(record)
-                stamp = _milliseconds(record.get("SystemModstamp"))
+                stamp = milliseconds(record.get("SystemModstamp"))
                 records.append(Found(record["Id"], raw, raw, stamp))
             if answer["done"]:
                 return Page(records)
@@ -232,15 +232,3 @@ def _escape(text: str) -> str:
 
 def _list(values: Sequence[str]) -> str:
     return ", ".join(f"'{_escape(v)}'" for v in values)
-
-
-def _keyed(record: Found, field: str, asked: Mapping[str, str]) -> Found:
-    value = str(msgspec.json.decode(record.values).get(field) or "")
-    return Found(
-        record.object_id, record.values, record.payload, record.occurred_ms, record.archived,
-        asked.get(value.lower(), value),
-    )  # fmt: skip
-
-
-def _milliseconds(text: str | None) -> int:
-    return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0
