@@ -15,15 +15,13 @@ from schemas.base import Message
 from schemas.codec import Codec, Undecodable
 from schemas.control import Tick
 from schemas.events import PlatformEvent, ResolvedRecord
-from schemas.identity import AddressAsked
 from schemas.parked import ParkedRecord, Stage
 from streams.definitions import Catalogs
 from streams.engine import Chunk, Decision, EngineApp, EngineSettings, Failure, Record, Table
-from streams.steps.addresses import answer
+from streams.steps.addresses import Addresses
 from streams.steps.links import Links
 from streams.steps.outputs import Send
 from streams.steps.people import People
-from streams.steps.rows import Owner, pack, unpack_owner
 from streams.steps.runs import Runs
 
 __all__ = ["build"]
@@ -42,12 +40,9 @@ class Step(Protocol):
 def build(settings: EngineSettings, codec: Codec, catalogs: Catalogs, partitions: int) -> EngineApp:
     """All agents and tables of a streams worker."""
     app = EngineApp(settings)
-    every = [f(p) for f in (t.events_of, t.outcomes_of) for p in t.PLATFORMS]
-    events = app.topic(*(n for n in every if n.startswith("events.")), t.ANSWERED)
+    events = app.topic(*map(t.events_of, t.PLATFORMS), t.ANSWERED)
     asked = app.topic(t.ASKED)
-    people_topics = app.topic(
-        t.RESOLVED, *(n for n in every if n.startswith("outcomes.")), t.ACTS, t.TICKS
-    )
+    people_topics = app.topic(t.RESOLVED, *map(t.outcomes_of, t.PLATFORMS), t.ACTS, t.TICKS)
     runs_topics = app.topic(t.CONTROL, t.JOURNAL, t.TICKS)
 
     links = app.table("links")
@@ -56,7 +51,7 @@ def build(settings: EngineSettings, codec: Codec, catalogs: Catalogs, partitions
     runs = app.table("runs")
 
     app.emits(t.RESOLVED, t.ASKED, t.ANSWERED, t.JOURNAL, t.PARKED, t.ACTS, t.RUNS)
-    app.emits(*(t.commands_of(p) for p in t.PLATFORMS))
+    app.emits(*map(t.commands_of, t.PLATFORMS))
     app.ticks(t.TICKS, encode=lambda now_ms: codec.encode(Tick(now_ms=now_ms)))
 
     @app.agent(events)
@@ -72,8 +67,7 @@ def build(settings: EngineSettings, codec: Codec, catalogs: Catalogs, partitions
         """Who owns this identity? The first who asked."""
         async for chunk in chunks:
             with chunk.decide(owners) as out:
-                for record in chunk:
-                    _answer(owners, codec, record, out)
+                _decide(chunk, out, codec, Addresses(_Rows(owners)))
 
     @app.agent(people_topics)
     async def shape(chunks: Any) -> None:
@@ -157,20 +151,6 @@ def _headers(message: Message | None) -> list[tuple[str, bytes]]:
         ("ce_type", f"{event.object_type}.{event.kind}".encode()),
         *([("traceparent", event.trace.encode())] if event.trace else []),
     ]
-
-
-def _answer(owners: Table[bytes], codec: Codec, record: Record, out: Decision) -> None:
-    try:
-        asked = codec.decode_as(AddressAsked, record.value)
-    except Undecodable as error:
-        _park(record, out, codec, str(error))
-        return
-    key = asked.identity.encode()
-    held = owners.get(key)
-    owner, reply = answer(unpack_owner(held) if held else None, asked)
-    owners[key] = pack(owner)
-    assert isinstance(owner, Owner)
-    out.emit(t.ANSWERED, reply.object_key.encode(), codec.encode(reply))
 
 
 def _park(record: Record, out: Decision, codec: Codec, why: str) -> None:

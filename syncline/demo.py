@@ -25,6 +25,7 @@ import httpx
 import psutil
 
 from audit.balance import Balance, total
+from audit.read import parked_records
 from mappings.document import MappingDocument, load
 from schemas.journal import FATES, Standing
 from schemas.parked import ParkedRecord
@@ -83,6 +84,7 @@ class Demo:
     kills: list[dict[str, Any]] = field(default_factory=list)
     samples: list[tuple[float, dict[str, bool]]] = field(default_factory=list)
     memory_max: int = 0
+    _seen: dict[str, RunView] = field(default_factory=dict)
     _ends: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def go(self) -> dict[str, Any]:
@@ -239,8 +241,8 @@ class Demo:
 
     def _views(self) -> dict[str, RunView]:
         with contextlib.suppress(Exception):
-            self._known = run.views(self.settings, self.codec)
-        return getattr(self, "_known", {})
+            self._seen = run.views(self.settings, self.codec)
+        return self._seen
 
     def _status(self) -> dict[str, Any]:
         with contextlib.suppress(httpx.HTTPError, ValueError):
@@ -313,7 +315,6 @@ class Demo:
             time.sleep(0.5)
 
     def _parked(self) -> list[ParkedRecord]:
-        from audit.read import parked_records
 
         return list(parked_records(self.settings.kafka_config(), self.codec).values())
 
