@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import TopicPartition
 
+from connectors.exits import leave
 from connectors.lanes import Taken
 from connectors.partition import Partition
 from connectors.settling import Send, sends_of
@@ -20,6 +21,9 @@ __all__ = ["Commits"]
 
 COMMIT_S = 0.05
 COMMIT_MESSAGES = 4_000
+HUNG_S = 60.0
+"""A commit that takes longer never ends: a client has hung in one whose broker went away
+(docs/decisions/0004). Longer than what `Transactions` waits for by itself."""
 
 
 class Commits:
@@ -102,7 +106,11 @@ class Commits:
 
             begun_s = time.monotonic()
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, self._transactions.commit, due)
+            alarm = loop.call_later(HUNG_S, leave, "commit does not come back")
+            try:
+                await loop.run_in_executor(self._thread, self._transactions.commit, due)
+            finally:
+                alarm.cancel()
             self._stats.committed(finished, time.monotonic() - begun_s)
 
     def _checkpoints(self, finished: list[Taken]) -> dict[int, tuple[int, int, str]]:
