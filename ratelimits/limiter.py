@@ -30,23 +30,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from ratelimits import bucket as b
 from ratelimits import lease as leases
-from ratelimits.headers import remaining
+from ratelimits.books import Books, QuotaView, price
 from ratelimits.registry import Limits
-from ratelimits.waiting import PRIORITIES, Queue
+from ratelimits.waiting import PRIORITIES, Queue, Waiter
 
 __all__ = ["PRIORITIES", "Limiter", "NoLease", "Permit", "QuotaView"]
 
-KEEP, KEEP_LONG = 0.2, 0.05
-"""Share of a window's rate (of a long one's) that bulk and replay leave for live work."""
-CLOSE_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
-"""After a refusal that names no wait: longer each time in a row."""
-PROBE_S = 900.0
-"""The same for a rolling day: when tokens come back depends on what others spent."""
 LOW = 0.25
 """Of a lease's tokens: with fewer the next one is written."""
-PLENTY = 1_000_000
+LOOK_S = 30.0
+"""However long the wait, look again: a day may end earlier than it seemed."""
 
 
 class NoLease(Exception):
@@ -68,23 +62,6 @@ class Permit:
     leaves the block does the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaView:
-    """One window as people see it."""
-
-    window: str
-    limit: int
-    """The registry's figure, or less while it is slowed after refusals."""
-    used_by_us: int
-    used_by_others: int
-    left: int
-    resets_s: float
-    """Seconds until all that is spent now is back; inf: unknown."""
-    closed_s: float
-    """Seconds for which the platform takes nothing; 0: it takes."""
-    waiting: int
-
-
 class Limiter:
     """See the module. Use it from one event loop only."""
 
@@ -97,28 +74,29 @@ class Limiter:
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`write_lease(document)` returns when all replicas have it, or raises."""
-        self.limits, self._write_lease = limits, write_lease
-        self._clock, self._wall = clock, wall
-        self.buckets = {name: b.Bucket() for name in limits.quotas}
+        self._write_lease, self._clock, self._wall = write_lease, clock, wall
+        self.books = Books(limits, clock, wall)
         self._granted = dict.fromkeys(limits.quotas, 0)
         self._worth = dict.fromkeys(limits.quotas, 0)
-        self._spent_before = dict.fromkeys(limits.quotas, 0)
         self._spent = dict.fromkeys(limits.quotas, 0)
-        """Since the lease, or within it, by window; for the worth of the next."""
-        self._lease_until_s = float("-inf")
+        self._spent_before = dict.fromkeys(limits.quotas, 0)
+        """By window: tokens spent since the last lease was asked for, and under the one before."""
+        self._until_s = self._until_unix_s = float("-inf")
         self._write_s = 0.0
         self._leasing: asyncio.Task[None] | None = None
         self._queue = Queue()
         self._open: dict[int, Permit] = {}
         self._slowest = leases.Slowest()
-        self._numbers = 0
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.TimerHandle | None = None
-        self._refused = 0
-        self._sampled: dict[str, tuple[float, int]] = {}
         self.tokens_spent = 0
+        """By requests that the platform saw, or may have seen."""
         self.leases_written = 0
         self.stopped: Exception | None = None
+
+    @property
+    def limits(self) -> Limits:
+        return self.books.limits
 
     @asynccontextmanager
     async def permit(
@@ -141,14 +119,7 @@ class Limiter:
 
     def observe(self, group: str, headers: Mapping[str, str]) -> None:
         """What a good answer's headers say of what is left. Names in lower case."""
-        for rule in self.limits.headers:
-            left = remaining(rule, headers)
-            if left is not None and rule.window in self.limits.groups.get(group, ()):
-                quota = self.limits.quotas[rule.window]
-                state = self.buckets[rule.window]
-                self.buckets[rule.window] = b.correct(state, quota, self._now_s(quota), left)
-        if not any(self._closed_s(name) > 0 for name in self.limits.groups.get(group, ())):
-            self._refused = 0  # what came while closed answers what was sent before
+        self.books.observe(group, headers)
 
     def refused(self, group: str, wait_s: float | None = None, window: str = "") -> float:
         """The platform said: too much. Closes the window it named, else all of the group.
@@ -157,68 +128,41 @@ class Limiter:
         ends, a rolling day for a quarter of an hour, others for a second and longer each time in a
         row. -> seconds for which nothing starts. A wait of unbelievable length is clamped.
         """
-        names = self.limits.groups.get(group, ())
-        window = self.limits.names.get(window, window)
-        names = [n for n in names if n == window] or names
-        if all(self._closed_s(n) <= 0 for n in names):
-            self._refused += 1
-        closed_s = 0.0
-        for name in names:
-            quota = self.limits.quotas[name]
-            now_s = self._now_s(quota)
-            for_s = self._close_for_s(quota, wait_s, named=name == window)
-            self.buckets[name] = b.close(self.buckets[name], quota, now_s, now_s + for_s)
-            closed_s = max(closed_s, for_s)
+        closed_s = self.books.refused(group, wait_s, window)
         self._schedule(closed_s)
         return closed_s
 
     def wait_s(self, group: str, cost: int = 1) -> float:
         """Seconds until a permit could be had if nobody else waited; inf: when an answer comes."""
-        waits = [self._try(name, cost, 0.0)[1] for name in self.limits.groups.get(group, ())]
-        return max(waits, default=0.0)
+        return self.books.asked(group, cost, keep=False)[1]
 
     def left(self, group: str) -> int:
         """Tokens of a group that could be spent now; a large number where nothing limits it."""
-        counts = [
-            b.left(
-                self.buckets[name], self.limits.quotas[name], self._now_s(self.limits.quotas[name])
-            )
-            for name in self.limits.groups.get(group, ())
-        ]
-        return min(counts, default=PLENTY)
+        return self.books.left(group)
 
     def waiting(self, group: str = "") -> int:
         return self._queue.count([group]) if group else len(self._queue)
 
     def view(self) -> list[QuotaView]:
-        return [self._view(quota) for quota in self.limits.quotas.values()]
+        return [
+            self.books.view(quota, self._queue.count(self._groups_of(quota.name)))
+            for quota in self.limits.quotas.values()
+        ]
 
     def sample(self, groups: Iterable[str]) -> None:
         """To be called at even intervals (100 ms) with the groups for which rows wait: how much of
         their scarcest window is in use? Closed windows do not count: nothing could be spent."""
-        for group in groups:
-            names = self.limits.groups.get(group, ())
-            if not names or any(self._closed_s(name) > 0 for name in names):
-                continue
-            parts: list[float] = []
-            for name in names:
-                quota, state = self.limits.quotas[name], self.buckets[name]
-                now_s = self._now_s(quota)
-                spent, limit = b.used(state, now_s), b.allowed(state, quota, now_s)
-                parts.append(min(1.0, spent / limit))
-            total, count = self._sampled.get(group, (0.0, 0))
-            self._sampled[group] = total + max(parts), count + 1
+        self.books.sample(groups)
 
     def use(self, group: str) -> float | None:
         """Part of the quota that was in use while rows waited; None: none waited. Tokens of
         requests under way are in use, so 1.0 is the best possible, window ÷ (window + latency)."""
-        total, count = self._sampled.get(group, (0.0, 0))
-        return total / count if count else None
+        return self.books.use(group)
 
     def relimit(self, limits: Limits) -> None:
-        """Other figures hold from now on. What was spent counts on, also for who waits."""
-        self.limits = limits
-        self.buckets = {n: self.buckets.get(n, b.Bucket()) for n in limits.quotas}
+        """Other figures hold from now on. What was spent counts on, also for who waits; in a window
+        that was not known before, only what is under way."""
+        self.books.relimit(limits, ((p.group, p.cost) for p in self._open.values()))
         for counts in (self._granted, self._worth, self._spent, self._spent_before):
             kept = {name: counts.get(name, 0) for name in limits.quotas}
             counts.clear()
@@ -233,19 +177,18 @@ class Limiter:
         Windows that no longer exist are passed over. Call it before the first permit. Raises
         ValueError for what is no lease.
         """
-        now_s, unix_s = self._clock(), self._wall()
-        held = leases.decode(document, self.limits.quotas, now_s, unix_s)
+        now_s, quotas = self._clock(), self.limits.quotas
+        held = leases.decode(document, quotas, now_s, self._wall())
         self._slowest = leases.Slowest(max(0.0, held.settle_s - leases.GRACE_S))
         for name in held.buckets:
-            quota = self.limits.quotas[name]
-            at_s = self._now_s(quota)
+            quota, at_s = quotas[name], self.books.now_s(quotas[name])
             state = leases.inherit(held, quota, at_s, at_s - now_s)
-            longest_s = self._close_for_s(quota, state.closed_until_s - at_s, named=True)
-            self.buckets[name] = replace(state, closed_until_s=at_s + longest_s)
+            closed_s = self.books.believed_s(quota, state.closed_until_s - at_s)
+            self.books.buckets[name] = replace(state, closed_until_s=at_s + closed_s)
 
     def document(self) -> str:
         """The lease as it stands: what a successor needs."""
-        return self._document(self._lease_until_s, self._granted)
+        return self._document(self._until_s, self._granted)
 
     async def close(self) -> None:
         """Hand back what was leased and not spent, so that a successor need not count it.
@@ -255,16 +198,18 @@ class Limiter:
         self._stop(NoLease("the account is handed over"))
         if self._leasing is not None:
             await asyncio.gather(self._leasing, return_exceptions=True)
-        if self._lease_until_s > float("-inf"):
+        if self._until_s > float("-inf"):
             self._granted = dict.fromkeys(self._granted, 0)
-            self._lease_until_s = self._clock()
+            self._until_s = self._clock()
             await self._write_lease(self.document())
 
     def _document(self, until_s: float, granted: dict[str, int]) -> str:
         now_s = self._clock()
         oldest_s = now_s - min((p.since_s for p in self._open.values()), default=now_s)
         settle_s = leases.GRACE_S + max(self._slowest.took_s, oldest_s)
-        lease = leases.Lease(until_s, min(settle_s, leases.SETTLE_MAX_S), granted, self.buckets)
+        lease = leases.Lease(
+            until_s, min(settle_s, leases.SETTLE_MAX_S), granted, self.books.buckets
+        )
         return leases.encode(lease, self.limits.quotas, now_s, self._wall())
 
     def _renew(self, cost: int = 1) -> None:
@@ -278,28 +223,30 @@ class Limiter:
             return
         if self._beat is not None:
             self._beat.cancel()
-        half_s = max(0.0, self._lease_until_s - self._clock()) / 2
+        half_s = max(0.0, self._until_s - self._clock()) / 2
         self._beat = asyncio.get_running_loop().call_later(half_s, self._beats)
         self._pump()
 
     def _beats(self) -> None:
-        if self._open or len(self._queue):
+        """A successor must know of what is under way, however long it takes."""
+        self._beat = None  # with nothing under way the next request renews
+        if self._open:
             self._renew()
 
     async def _lease(self, cost: int) -> None:
-        now_s, before, limits = self._clock(), self._granted, self.limits
-        until_s = now_s + leases.duration_s(self._write_s)
-        granted: dict[str, int] = {}
-        for name, quota in self.limits.quotas.items():
+        now_s, unix_s, limits = self._clock(), self._wall(), self.limits
+        holds_s = leases.duration_s(self._write_s)
+        before, granted = self._granted, dict[str, int]()
+        for name, quota in limits.quotas.items():
             lately = self._spent_before[name] + self._spent[name]
-            ends_s = self._now_s(quota) + until_s - now_s
-            self._worth[name] = leases.worth(quota, self.buckets[name], ends_s, lately)
-            granted[name] = max(before[name], self._worth[name], self._price(quota, cost))
+            ends_s = self.books.now_s(quota) + holds_s
+            self._worth[name] = leases.worth(quota, self.books.buckets[name], ends_s, lately)
+            granted[name] = max(before[name], self._worth[name], price(quota, cost))
         self._spent_before, self._spent = self._spent, dict.fromkeys(self._spent, 0)
         # Until it stands on the topic the old lease holds, and the new one covers what it spends.
         self._granted = dict(before)
         try:
-            await self._write_lease(self._document(until_s, granted))
+            await self._write_lease(self._document(now_s + holds_s, granted))
         except Exception as error:
             no_lease = NoLease(f"the lease could not be written: {error}")
             self._stop(no_lease)
@@ -308,9 +255,18 @@ class Limiter:
         self._write_s = self._clock() - now_s
         if limits is not self.limits:
             return  # other figures hold by now: the next lease is theirs
-        self._lease_until_s = until_s
+        self._until_s, self._until_unix_s = now_s + holds_s, unix_s + holds_s
         spent = {name: max(0, n - self._granted[name]) for name, n in before.items()}
         self._granted = {name: max(0, n - spent[name]) for name, n in granted.items()}
+
+    def _covered(self, waiter: Waiter) -> bool:
+        """Is there a lease for it? By both clocks: a machine that was suspended has slept through
+        the end of its lease, and only one of them knows."""
+        quotas = self.books.quotas(waiter.group)
+        holds = self._clock() < self._until_s and self._wall() < self._until_unix_s
+        return not quotas or (
+            holds and all(self._granted[q.name] >= price(q, waiter.cost) for q in quotas)
+        )
 
     def _stop(self, why: NoLease) -> None:
         if self.stopped is None:
@@ -329,10 +285,7 @@ class Limiter:
             raise self.stopped
         if group not in self.limits.groups:
             raise KeyError(f"{self.limits.platform} has no quota group {group}")
-        for name in self.limits.groups[group]:
-            quota = self.limits.quotas[name]
-            if self._price(quota, cost) > quota.limit:
-                raise ValueError(f"{name} never has {cost} tokens: its limit is {quota.limit}")
+        self.books.asked(group, cost, keep=False)  # raises where it can never be had
         granted = asyncio.get_running_loop().create_future()
         waiter = self._queue.add(group, rank, cost, granted)
         self._pump()
@@ -352,104 +305,64 @@ class Limiter:
         """Grant to whoever waits, the most urgent first. One that lacks tokens of a window holds
         up those after it that want the same window, and nobody else."""
         ranks = dict.fromkeys(self.limits.groups, len(PRIORITIES))
-        wait_s = float("inf")
+        least_s = float("inf")
         while (waiter := self._queue.first(ranks)) is not None:
-            names = self.limits.groups[waiter.group]
-            keep = waiter.rank >= PRIORITIES.index("bulk") and not self._queue.urgent(
-                waiter.group, waiter.rank
-            )
-            tried = {name: self._try(name, waiter.cost, float(keep)) for name in names}
-            short = {name for name, (_, wait) in tried.items() if wait > 0}
-            if short:
-                wait_s = min(wait_s, max(tried[name][1] for name in short))
-                for group, wanted in self.limits.groups.items():
-                    if group == waiter.group or short.intersection(wanted):
-                        ranks[group] = min(ranks[group], waiter.rank)
+            # Who has its floor while live work waits need not leave anything for live work to come.
+            keep = waiter.rank >= PRIORITIES.index("bulk")
+            keep = keep and not self._queue.urgent(waiter.group, waiter.rank)
+            after, wait_s = self.books.asked(waiter.group, waiter.cost, keep=keep)
+            if wait_s > 0:
+                least_s = min(least_s, wait_s)
+                for group in {waiter.group, *(g for name in after for g in self._groups_of(name))}:
+                    ranks[group] = min(ranks[group], waiter.rank)
                 continue
-            if not self._covered(names, waiter.cost):
+            if not self._covered(waiter):
                 self._renew(waiter.cost)
                 break  # goes on when it is written
-            self.buckets.update({name: after for name, (after, _) in tried.items()})
+            self.books.booked(after)
             self._queue.served(waiter)
-            self._spend(waiter.number, waiter.group, waiter.cost)
+            self._spend(waiter)
             waiter.granted.set_result(None)
-        self._schedule(wait_s)
+        self._schedule(least_s)
 
-    def _spend(self, number: int, group: str, cost: int) -> None:
-        self.tokens_spent += cost
-        self._open[number] = Permit(group, cost, number, self._clock())
-        low = False
-        for name in self.limits.groups[group]:
-            price = self._price(self.limits.quotas[name], cost)
-            self._granted[name] -= price
-            self._spent[name] += price
-            slots = self.limits.quotas[name].kind == "slots"
-            low |= not slots and self._granted[name] < max(1, LOW * self._worth[name])
+    def _spend(self, waiter: Waiter) -> None:
+        self.tokens_spent += waiter.cost
+        permit = Permit(waiter.group, waiter.cost, waiter.number, self._clock())
+        self._open[waiter.number] = permit
+        low = self._beat is None and bool(self.books.quotas(waiter.group))
+        for quota in self.books.quotas(waiter.group):
+            name, tokens = quota.name, price(quota, waiter.cost)
+            self._granted[name] -= tokens
+            self._spent[name] += tokens
+            few = self._granted[name] < max(1, LOW * self._worth[name])
+            low |= few and quota.kind != "slots"  # those come back under the same lease
         if low:
             self._renew()
 
-    def _covered(self, names: Iterable[str], cost: int) -> bool:
-        return not names or (
-            self._clock() < self._lease_until_s
-            and all(self._granted[n] >= self._price(self.limits.quotas[n], cost) for n in names)
-        )
-
     def _answered(self, permit: Permit) -> None:
         self._open.pop(permit.number, None)
-        took_s = self._clock() - permit.since_s
-        if permit.sent and not permit.lost:
-            self._slowest.saw(took_s, self._clock())
-        for name in self.limits.groups[permit.group]:
-            quota = self.limits.quotas[name]
-            now_s, price = self._now_s(quota), self._price(quota, permit.cost)
-            lost = permit.lost and permit.sent
-            until_s = now_s + self._slowest.took_s + leases.GRACE_S if lost else 0.0
-            self.buckets[name] = b.give_back(
-                self.buckets[name], quota, now_s, price, sent=permit.sent, until_s=until_s
-            )
-            if lost:
-                self._schedule(until_s - now_s)
+        lost = permit.lost and permit.sent
+        if permit.sent and not lost:
+            self._slowest.saw(self._clock() - permit.since_s, self._clock())
+        self.tokens_spent -= 0 if permit.sent else permit.cost
+        lost_for_s = self._slowest.took_s + leases.GRACE_S if lost else 0.0
+        self.books.answered(permit.group, permit.cost, sent=permit.sent, lost_for_s=lost_for_s)
+        for quota in self.books.quotas(permit.group):
             if quota.kind == "slots" or not permit.sent:
                 # What came back may be used again under the same lease.
-                self._granted[name] += price
+                self._granted[quota.name] += price(quota, permit.cost)
         if self.stopped is None:
             self._pump()
 
-    def _try(self, name: str, cost: int, keep: float) -> tuple[b.Bucket, float]:
-        quota = self.limits.quotas[name]
-        share = keep * (KEEP_LONG if quota.long else KEEP)
-        price = self._price(quota, cost)
-        return b.take(self.buckets[name], quota, self._now_s(quota), price, keep=share)
-
-    @staticmethod
-    def _price(quota: b.Quota, cost: int) -> int:
-        return cost if quota.weighted else 1
-
-    def _now_s(self, quota: b.Quota) -> float:
-        return self._wall() if quota.kind == "day" else self._clock()
-
-    def _closed_s(self, name: str) -> float:
-        return self.buckets[name].closed_until_s - self._now_s(self.limits.quotas[name])
-
-    def _close_for_s(self, quota: b.Quota, wait_s: float | None, *, named: bool) -> float:
-        """`named`: the platform said that it was this window."""
-        longest_s = self.limits.retry_after_max_s
-        if quota.kind == "day" and named:
-            longest_s = b.next_midnight_s(quota.zone, self._wall()) + b.DAY_SKEW_S - self._wall()
-        if wait_s is None and named and quota.kind == "day":
-            return longest_s
-        if wait_s is None and named and quota.long:
-            return min(PROBE_S, longest_s)
-        if wait_s is None:
-            wait_s = CLOSE_S[min(max(self._refused, 1), len(CLOSE_S)) - 1]
-        return min(max(wait_s, 0.0), longest_s)
+    def _groups_of(self, window: str) -> list[str]:
+        return [group for group, names in self.limits.groups.items() if window in names]
 
     def _schedule(self, wait_s: float) -> None:
         """Look again then, at the latest; an answer or a lease looks again by itself."""
         if wait_s == float("inf") or self.stopped is not None:
             return
         loop = asyncio.get_running_loop()
-        at_s = loop.time() + min(wait_s, 30.0) + 0.001
+        at_s = loop.time() + min(wait_s, LOOK_S) + 0.001
         if self._timer is None or self._timer.cancelled() or at_s < self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
@@ -458,19 +371,3 @@ class Limiter:
     def _wake(self) -> None:
         self._timer = None
         self._pump()
-
-    def _view(self, quota: b.Quota) -> QuotaView:
-        state, now_s = self.buckets[quota.name], self._now_s(quota)
-        others = b.others(state, now_s)
-        back = [at for at, _ in (*state.returns, *state.others) if at > now_s]
-        wanting = [g for g, names in self.limits.groups.items() if quota.name in names]
-        return QuotaView(
-            window=quota.name,
-            limit=b.allowed(state, quota, now_s),
-            used_by_us=b.used(state, now_s) - others,
-            used_by_others=others,
-            left=b.left(state, quota, now_s),
-            resets_s=max(back) - now_s if back else (float("inf") if state.open else 0.0),
-            closed_s=max(0.0, state.closed_until_s - now_s),
-            waiting=self._queue.count(wanting),
-        )

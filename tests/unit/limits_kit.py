@@ -43,9 +43,12 @@ class Platform:
         rng: random.Random,
         latency_s: Callable[[], float],
         slots: int = 1_000_000,
+        whole: bool = False,
     ) -> None:
+        """`whole`: a request counts, and runs, from its first moment to its last."""
         self.windows, self.slots, self._rng, self._latency_s = windows, slots, rng, latency_s
         self.running = self.slots_overspent = 0
+        self._whole = whole
         self._tasks: set[asyncio.Task[dict[str, str]]] = set()
 
     async def serve(self) -> dict[str, str]:
@@ -56,7 +59,7 @@ class Platform:
         return await asyncio.shield(task)
 
     async def _serve(self) -> dict[str, str]:
-        latency_s, share = self._latency_s(), self._rng.random()
+        latency_s, share = self._latency_s(), 0.0 if self._whole else self._rng.random()
         await asyncio.sleep(latency_s * share)
         now_s = asyncio.get_running_loop().time()
         for window in self.windows:
@@ -66,7 +69,7 @@ class Platform:
         left = {
             f"x-left-{i}": str(max(0, w.limit - w.used(now_s))) for i, w in enumerate(self.windows)
         }
-        work_s = latency_s * (1 - share) * self._rng.random()
+        work_s = latency_s * (1 - share) * (1.0 if self._whole else self._rng.random())
         await asyncio.sleep(work_s)
         self.running -= 1
         await asyncio.sleep(latency_s * (1 - share) - work_s)
@@ -113,10 +116,13 @@ class Worker:
 
     async def _work(self, priority: str) -> None:
         while True:
-            async with self.limiter.permit("write", priority):
-                headers = await self._platform.serve()
-                self.limiter.observe("write", headers)
-                self.answers += 1
+            await self.once(priority)
+
+    async def once(self, priority: str = "bulk") -> None:
+        async with self.limiter.permit("write", priority):
+            headers = await self._platform.serve()
+            self.limiter.observe("write", headers)
+            self.answers += 1
 
     async def kill(self) -> None:
         """Nothing of it runs on, nothing is handed over."""

@@ -245,6 +245,14 @@ def test_a_request_under_way_at_midnight_counts_for_both_days() -> None:
     assert 86_390 < b.take(state, quota, midnight_s + 2)[1] < 86_400
 
 
+def test_a_days_tokens_come_back_a_second_after_midnight_of_its_zone() -> None:
+    quota = b.Quota("d", "day", 1, zone="Asia/Tokyo")
+    noon_s = datetime.fromisoformat("2026-06-01T12:00+09:00").timestamp()
+    state, _ = b.take(b.Bucket(), quota, noon_s)
+    state = b.give_back(state, quota, noon_s)
+    assert b.take(state, quota, noon_s)[1] == 12 * 3600 + 1
+
+
 def test_a_successor_counts_all_as_spent_at_the_end_of_the_lease() -> None:
     state = b.Bucket(open=7, returns=((103.0, 4), (99.0, 1), (5_000.0, 2)))
     after = b.restore(state, TEN, 100.0, 102.0)

@@ -5,6 +5,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratelimits import bucket as b
+from ratelimits import lease as leases
 from ratelimits.limiter import Limiter, NoLease
 from ratelimits.registry import Limits, load
 from tests import virtual
@@ -79,7 +81,7 @@ def test_a_lease_outlasts_slow_writing_and_is_not_started_under_when_it_ended() 
             while loop.time() < end_s:
                 async with limiter.permit("write"):
                     began_s.append(loop.time())
-                    assert loop.time() < limiter._lease_until_s
+                    assert loop.time() < limiter._until_s
                     await asyncio.sleep(0.1)
 
         end_s = loop.time() + 30
@@ -126,6 +128,25 @@ def test_a_lease_of_other_figures_or_of_no_sense_is_heard_as_far_as_it_goes() ->
                 heir.restore(text)
 
     virtual.run(main)
+
+
+def test_a_lease_stays_small_and_is_rounded_to_later_and_never_twice() -> None:
+    """A rolling day: a fiftieth of it is half an hour, no second of grace makes up for that."""
+    day = b.Quota("day", "moving", 100_000, 86_400.0)
+    quotas, now_s = {"day": day}, 5_000_000.0
+    returns = tuple((now_s + 216.0 * i, 3) for i in range(1, 400))
+    state, texts = b.Bucket(returns=returns), []
+    for unix_s in (1_800_000_000.0, 1_800_000_007.7, 1_800_000_123.4):
+        lease = leases.Lease(now_s, 1.0, {"day": 0}, {"day": state})
+        texts.append(leases.encode(lease, quotas, now_s, unix_s))
+        after = leases.decode(texts[-1], quotas, now_s, unix_s).buckets["day"]
+        for hour in range(24):
+            at_s = now_s + hour * 3600
+            kept, before = b.used(after, at_s), b.used(state, at_s)
+            assert before <= kept <= b.used(state, at_s - 86_400 / 50) + 1
+        again = leases.encode(replace(lease, buckets={"day": after}), quotas, now_s, unix_s)
+        assert again == texts[-1]
+    assert max(len(text) for text in texts) < 2_000
 
 
 def test_what_is_handed_back_cannot_be_spent_any_more() -> None:
@@ -197,6 +218,28 @@ def test_a_successor_with_another_clock_errs_on_the_safe_side(
         return float("inf")
 
     assert earliest_s <= virtual.run(main) <= latest_s
+
+
+def test_a_machine_that_was_suspended_starts_nothing_under_a_lease_that_ended_meanwhile() -> None:
+    """Its monotonic clock stood still; the wall clock, put right, shows it."""
+
+    async def main(loop: Any) -> None:
+        slept_s, refuse = 0.0, False
+
+        async def write(_: str) -> None:
+            if refuse:
+                raise OSError("somebody else owns the account")
+
+        figures = limits(b.Quota("w", "moving", 100, 1.0))
+        limiter = Limiter(
+            figures, write_lease=write, clock=loop.time, wall=lambda: loop.time() + slept_s
+        )
+        await spend(limiter)
+        slept_s, refuse = 60.0, True
+        with pytest.raises(NoLease, match="somebody else"):
+            await spend(limiter)
+
+    virtual.run(main)
 
 
 # who goes first
@@ -483,6 +526,19 @@ def test_other_figures_hold_at_once_and_what_was_spent_counts_on() -> None:
         assert limiter.left("write") == 1
         limiter.relimit(limits(b.Quota("w", "moving", 3, 10.0)))
         assert 9 < limiter.wait_s("write") < 11
+
+    virtual.run(main)
+
+
+def test_a_window_that_is_new_counts_what_is_under_way() -> None:
+    async def main(loop: Any) -> None:
+        limiter = make(loop, limits(TEN))
+        async with limiter.permit("write"):
+            limiter.relimit(limits(TEN, b.Quota("slots", "slots", 1)))
+            waits = asyncio.ensure_future(spend(limiter))
+            await asyncio.sleep(1)
+            assert not waits.done()
+        await asyncio.wait_for(waits, 1)
 
     virtual.run(main)
 

@@ -2,6 +2,7 @@
 by itself, never sees a window overspent, and a kill costs no more than what was leased (P6)."""
 
 import asyncio
+import json
 import random
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from ratelimits import bucket as b
 from ratelimits.lease import GRACE_S, RETURNS_MAX
+from ratelimits.limiter import Limiter
 from tests import virtual
 from tests.unit.limits_kit import Log, Platform, Strict, Worker, limits, p99
 
@@ -57,11 +59,11 @@ def test_a_kill_costs_what_was_leased_and_no_more(seed: int) -> None:
         for _ in range(KILLS):
             worker = Worker(limits(quota, headers=True), platform, log, hands=40)
             await asyncio.sleep(rng.uniform(1, 12))
-            thought = b.used(worker.limiter.buckets["ten"], loop.time())
+            thought = b.used(worker.limiter.books.buckets["ten"], loop.time())
             await worker.kill()
             successor = Worker(limits(quota), platform, log, hands=0)
             later_s = loop.time() + GRACE_S + 10.0 / RETURNS_MAX
-            more.append(b.used(successor.limiter.buckets["ten"], later_s) - thought)
+            more.append(b.used(successor.limiter.books.buckets["ten"], later_s) - thought)
             await successor.kill()
             await asyncio.sleep(0.1)
         assert platform.overspent == 0
@@ -80,7 +82,7 @@ def test_a_worker_that_hands_back_costs_nothing() -> None:
         await asyncio.sleep(1.0)
         await first.finish()
         successor = Worker(limits(quota), platform, log, hands=0)
-        return b.used(successor.limiter.buckets["ten"], loop.time()) - first.answers
+        return b.used(successor.limiter.books.buckets["ten"], loop.time()) - first.answers
 
     assert virtual.run(main) == 0
 
@@ -89,7 +91,7 @@ def test_a_request_that_outlasts_its_lease_is_still_counted_by_a_successor() -> 
     """One slot, held for 20 s; its sender is killed after 12, when its first lease is long over."""
 
     async def main(loop: Any) -> int:
-        platform = Platform([], random.Random(3), lambda: 20.0, slots=1)
+        platform = Platform([], random.Random(3), lambda: 20.0, slots=1, whole=True)
         log, one = Log(random.Random(3)), b.Quota("one", "slots", 1)
         first = Worker(limits(one), platform, log, hands=1)
         await asyncio.sleep(12.0)
@@ -101,6 +103,68 @@ def test_a_request_that_outlasts_its_lease_is_still_counted_by_a_successor() -> 
         return platform.slots_overspent
 
     assert virtual.run(main) == 0
+
+
+@pytest.mark.parametrize("idle_s", [0.5, 1.1, 1.9, 2.5])
+def test_a_request_that_starts_late_in_its_lease_and_outlasts_it_is_counted(idle_s: float) -> None:
+    """A quick request first, so that a lease stands; then a long one under what is left of it."""
+
+    async def main(loop: Any) -> int:
+        took_s = iter([0.05, 20.0, 0.05, 0.05])
+        platform = Platform([], random.Random(4), lambda: next(took_s), slots=1, whole=True)
+        log, one = Log(random.Random(4)), b.Quota("one", "slots", 1)
+        first = Worker(limits(one), platform, log, hands=0)
+        for wait_s in (0.0, idle_s):
+            await asyncio.sleep(wait_s)
+            long = asyncio.ensure_future(first.once())
+            await asyncio.wait([long], timeout=0.3)
+        await asyncio.sleep(12.0)
+        assert not long.done()
+        await first.kill()
+        successor = Worker(limits(one), platform, log, hands=0)
+        quick = asyncio.ensure_future(successor.once())
+        await asyncio.wait([quick], timeout=60.0)
+        assert quick.done()
+        await successor.kill()
+        long.cancel()
+        return platform.slots_overspent
+
+    assert virtual.run(main) == 0
+
+
+@pytest.mark.parametrize("write_s", [0.001, 0.1, 0.9])
+def test_what_is_spent_stands_in_a_lease_that_is_written(write_s: float) -> None:
+    """At the start of each request: no more was spent since a lease was drawn up than it grants."""
+
+    async def main(loop: Any) -> int:
+        spent_then, granted = 0, 0
+
+        async def write(document: str) -> None:
+            nonlocal spent_then, granted
+            drawn_up = limiter.tokens_spent, json.loads(document)["windows"]["w"]["granted"]
+            await asyncio.sleep(write_s)
+            spent_then, granted = drawn_up
+
+        limiter = Limiter(
+            limits(b.Quota("w", "moving", 200, 2.0)), write_lease=write, clock=loop.time,
+            wall=loop.time,
+        )  # fmt: skip
+        rng = random.Random(5)
+
+        async def hand() -> None:
+            while True:
+                async with limiter.permit("write") as permit:
+                    assert limiter.tokens_spent - spent_then <= granted
+                    permit.sent = rng.random() < 0.9
+                    await asyncio.sleep(rng.uniform(0, 0.2))
+
+        hands = [asyncio.ensure_future(hand()) for _ in range(60)]
+        done, _ = await asyncio.wait(hands, timeout=20, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+        return limiter.tokens_spent
+
+    assert virtual.run(main) > 500
 
 
 @pytest.mark.parametrize(
