@@ -67,6 +67,23 @@ def test_a_missing_field_is_null_and_a_missing_list_is_empty(text: str, expected
     assert value(text, record) == expected
 
 
+def test_a_list_of_the_source_that_is_missing_is_empty() -> None:
+    assert value('record.tags.filter(t, t != "x")', fields=FIELDS) == []
+    assert value("size(record.tags)", fields=FIELDS) == 0
+    assert value("record.tags", {"tags": ["a"]}, fields=FIELDS) == ["a"]
+
+
+def test_true_is_not_1_and_1_is_1_with_a_fraction() -> None:
+    same = "record.a == record.b && record.b in [record.a] && [record.a] == [record.b]"
+    assert value(same, {"a": 1, "b": 1.0}) is True
+    for a, b in ((True, 1), (False, 0), (1, "1"), (None, ""), (None, False), ([], None)):
+        assert value("record.a == record.b", {"a": a, "b": b}) is False
+        assert value("record.a != record.b", {"a": a, "b": b}) is True
+        assert (
+            value("[record.a] == [record.b] || record.a in [record.b]", {"a": a, "b": b}) is False
+        )
+
+
 def test_reads_are_the_flat_names_of_fields() -> None:
     text = 'lower(record.email) + record["First Name"] + record.Account.Name + event.type'
     expression, _ = compile_expression(text, FUNCTIONS)
@@ -227,6 +244,14 @@ def test_an_expression_reaches_nothing_of_python() -> None:
     ):  # fmt: skip
         expression, _ = compile_expression(text, FUNCTIONS)
         assert expression is None or expression.call({}, {}, {}) is None
+
+
+def test_compiled_code_has_no_builtins_at_hand() -> None:
+    expression, _ = compile_expression("lower(record.a)", FUNCTIONS)
+    assert expression is not None
+    scope: dict[str, Any] = getattr(expression.call, "__globals__", {})
+    assert scope["__builtins__"] == {}
+    assert "f0" in scope
 
 
 # ---- whatever comes, a document is refused in good order or maps in good order

@@ -1,5 +1,6 @@
 """A mapping document: what it becomes, what is refused before it goes live, and in which words."""
 
+import dataclasses
 import json
 import re
 import time
@@ -22,6 +23,7 @@ from mappings.document import (
 )
 from mappings.errors import MappingInvalid
 from mappings.fields import DestinationField, FieldList
+from mappings.functions import FUNCTIONS
 from schemas.yamlfile import load_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -215,6 +217,12 @@ def test_what_the_destination_cannot_hold_is_told_before_any_record(
     assert says in found[0]
 
 
+def test_a_whole_number_is_a_number_too() -> None:
+    listed = FieldList(platform="p", object="o", fields=[DestinationField(name="a", type="number")])
+    load(document({"a": "to_int(record.a)"}), destination=listed)
+    load(document({"a": "1.5"}), destination=listed)
+
+
 def test_the_key_must_be_mapped() -> None:
     given = document({"LastName": "record.l", "Company": "record.c"})
     given["to"]["key"] = "Email"
@@ -258,6 +266,15 @@ def test_examples_are_run(example: dict[str, Any], says: str) -> None:
         assert problems(given) == [f"lead@2: example 'one': {says}"]
     else:
         load(given)
+
+
+def test_a_mapping_that_is_not_pure_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = iter(range(9))
+    broken = dataclasses.replace(FUNCTIONS["lower"], call=lambda _: str(next(count)))
+    monkeypatch.setitem(FUNCTIONS, "lower", broken)
+    examples = [{"name": "n", "in": {"x": "0"}, "out": {"a": "0"}}]
+    [found] = problems(document({"a": "lower(record.x)"}, examples=examples))
+    assert "comes out otherwise each time" in found
 
 
 def test_an_example_of_true_is_not_one_of_1() -> None:
@@ -317,6 +334,9 @@ def test_a_document_of_the_wrong_shape_is_refused(change: dict[str, Any], says: 
 def test_the_hash_is_of_what_is_meant() -> None:
     short, written_out = document({"a": "1"}), document({"a": {"value": "1", "if_error": "park"}})
     base = load(short).hash
+    assert base == "7e485db2e3169de5cc75bcbac8f89f17ecb56ec87f8db576864b30f52bec35c8", (
+        "lineage of published documents would no longer match"
+    )
     assert load(written_out).hash == base
     assert load({**short, "tables": {}}).hash == base
     for change in ({"version": 3}, {"sentence": "x"}, {"fields": {"a": "2"}}, {"where": "true"}):

@@ -62,6 +62,10 @@ def test_mistakes_name_their_line(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_missing_is_told_where_the_document_begins(tmp_path: Path) -> None:
+    assert refused(tmp_path, "# one\n# two\nparts: {}\n") == ["a.yaml:3: name: is missing"]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
