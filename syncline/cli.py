@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from syncline.errors import Failed
 from syncline.supervisor import die_with_parent
+from syncline.telemetry import configure_command
 
 __all__ = ["app", "main"]
 
@@ -34,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "explain": "Tell the story of one record from the topics.",
     "quotas": "Show limits of each account and what is left.",
     "map": "Check and try mapping documents.",
+    "send": "Sign and post a sample webhook, to try things out.",
 }
 
 
@@ -77,6 +79,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     """An event backbone on Kafka for marketing integrations."""
+    configure_command()
     if version:
         print(importlib.metadata.version("syncline"))
     elif ctx.invoked_subcommand is None:
