@@ -37,6 +37,12 @@ class Step(Protocol):
     def close(self) -> list[Send]: ...
 
 
+class Parking(Step, Protocol):
+    """A step that can give an event its fate though it could not decide it."""
+
+    def park(self, key: str, message: Message, error: Exception) -> None: ...
+
+
 def build(settings: EngineSettings, codec: Codec, catalogs: Catalogs, partitions: int) -> EngineApp:
     """All agents and tables of a streams worker."""
     app = EngineApp(settings)
@@ -85,10 +91,25 @@ def build(settings: EngineSettings, codec: Codec, catalogs: Catalogs, partitions
                 catalog = catalogs.refresh() if chunk.topic == t.CONTROL else catalogs.now
                 _decide(chunk, out, codec, Runs(_Rows(runs), catalog, partitions))
 
+    parking: dict[str, Callable[[int], Parking]] = {
+        "admit": lambda _: Links(_Rows(links), catalogs.now),
+        "shape": lambda partition: People(_Rows(people), catalogs.now, partition),
+    }
+
     @app.parks
     def park(failure: Failure, out: Decision) -> None:
-        """A record that no step could decide, or whose output no topic would take."""
-        _park(failure.record, out, codec, type(failure.error).__name__)
+        """A record that no step could decide, or whose output no topic would take.
+
+        An event gets its fate in the journal. Anything else has none of its own (what it speaks of
+        stays where it stood, by name): it is kept with its place, to be taken in again. The next
+        second brings the next tick.
+        """
+        record, error = failure.record, failure.error
+        if record.topic == t.TICKS:
+            return
+        begin = parking.get(failure.agent)
+        if begin is None or not _parked(begin(record.partition), record, error, out, codec):
+            _park(record, out, codec, "bug", f"{type(error).__name__} in a step")
 
     return app
 
@@ -118,7 +139,7 @@ def _decide(chunk: Chunk, out: Decision, codec: Codec, step: Step) -> None:
         try:
             message = codec.decode(record.value)
         except Undecodable as error:
-            _park(record, out, codec, str(error))
+            _park(record, out, codec, "undecodable", str(error))
             continue
         take((record.key or b"").decode(), message)
     # Outputs are the chunk's: what is too large for a topic is found by deciding one by one.
@@ -153,13 +174,27 @@ def _headers(message: Message | None) -> list[tuple[str, bytes]]:
     ]
 
 
-def _park(record: Record, out: Decision, codec: Codec, why: str) -> None:
+def _parked(step: Parking, record: Record, error: Exception, out: Decision, codec: Codec) -> bool:
+    """By the step itself -> False: it concerns no event, or not even that can be done."""
+    try:
+        message = codec.decode(record.value)
+        if not isinstance(message, PlatformEvent | ResolvedRecord):
+            return False
+        step.park((record.key or b"").decode(), message, error)
+        _emit(step.close(), out, codec)
+    except Exception:  # noqa: BLE001 - a second fault must not stop the partition
+        out.outputs.clear()
+        return False
+    return True
+
+
+def _park(record: Record, out: Decision, codec: Codec, code: str, why: str) -> None:
     """With the original bytes, and where the whole of them stands."""
     place = f"{record.topic}-{record.partition}-{record.offset}"
     parked = ParkedRecord(
         parked_id=place,
         stage=Stage.decode,
-        code="undecodable",
+        code=code,
         words=f"{place}: {why}",
         first_ms=record.timestamp_ms,
         last_ms=record.timestamp_ms,

@@ -92,7 +92,8 @@ class EngineApp:
         self, hook: Callable[[Failure, Decision], None]
     ) -> Callable[[Failure, Decision], None]:
         """`@app.parks` on `def park(failure, out)`: emit what shall be known of a record that an
-        agent could not decide, or whose output was too large. What it emits must fit itself."""
+        agent could not decide, or whose output was too large. What it emits must fit itself. The
+        agent's tables are at hand, as in its own chunks."""
         self._park = hook
         return hook
 
@@ -237,7 +238,8 @@ class EngineApp:
         log.warning("record parked", agent=piece.agent, error=type(error).__name__, **where)
         again = Chunk(piece.ledger, piece.agent, piece.topic, piece.partition, piece.start,
                       piece.end, [], piece.turn)  # fmt: skip
-        with again.decide() as out:
+        own = [table for table in self.tables.values() if table.agent == piece.agent]
+        with again.decide(*own) as out:
             self._park(Failure(piece.agent, record, error), out)
         metrics.PARKED.labels(piece.agent).inc()
 

@@ -26,7 +26,7 @@ from streams.steps.catalog import Catalog
 from streams.steps.outputs import Outputs
 from streams.steps.rows import Link, pack
 
-__all__ = ["admit", "claim", "learn", "refuse"]
+__all__ = ["admit", "claim", "learn", "refuse", "seen"]
 
 DAY_MS = 24 * 3_600_000
 RECENT_DAYS = 8
@@ -40,7 +40,7 @@ ID_BYTES = 16
 
 def admit(link: Link, event: PlatformEvent, catalog: Catalog, out: Outputs) -> Link:
     """One event of one source object -> its row after. A repeat is journalled and ends."""
-    if _seen(link, event):
+    if seen(link, event):
         refuse(event, catalog, out, Standing.duplicate, "duplicate", "came before")
         return link
     identity = catalog.identity(event)
@@ -104,7 +104,7 @@ def refuse(
         out.parked(event.event_id, record)
 
 
-def _seen(link: Link, event: PlatformEvent) -> bool:
+def seen(link: Link, event: PlatformEvent) -> bool:
     """Whether the id is known; from now on it is. Ids older than 8 days are forgotten."""
     mark = bytes.fromhex(event.event_id)
     assert len(mark) == ID_BYTES

@@ -1,10 +1,14 @@
 """One chunk of one partition of `links`, record by record; used like `people.People`."""
 
+import contextlib
+
+import msgspec
+
 from schemas.base import Message
 from schemas.events import PlatformEvent
 from schemas.identity import AddressAnswered, LinkClaim
 from schemas.journal import Standing
-from streams.steps.admit import admit, claim, learn, refuse
+from streams.steps.admit import admit, claim, learn, refuse, seen
 from streams.steps.catalog import Catalog
 from streams.steps.outputs import Outputs, Send
 from streams.steps.rows import Link, pack, unpack_link
@@ -41,13 +45,20 @@ class Links:
         self.out.keep()
 
     def park(self, key: str, message: Message, error: Exception) -> None:
-        """`take` threw for this message. An event is parked; anything else is raised again."""
+        """`take` threw for this message. An event is parked, and a repeat of it is a duplicate;
+        anything else is raised again."""
         self.out.drop()
         if not isinstance(message, PlatformEvent):
             raise error
+        self.now_ms = max(self.now_ms, message.received_ms)
         words = f"{type(error).__name__} in a step"
         refuse(message, self.catalog, self.out, Standing.parked, "bug", words)
         self.out.keep()
+        with contextlib.suppress(msgspec.DecodeError):  # a row that is broken stays as it is
+            data = self.rows.get(key)
+            link = unpack_link(data) if data else Link()
+            seen(link, message)
+            self.rows.put(key, pack(link))
 
     def close(self) -> list[Send]:
         """All messages of the chunk."""

@@ -88,6 +88,7 @@ class People:
         self.work.out.drop()
         if not isinstance(message, ResolvedRecord):
             raise error
+        self.work.index.now_ms = max(self.work.index.now_ms, message.event.received_ms)
         self.work.key, self.work.person = key, Person()
         park_unshaped(self.work, message, "bug", f"{type(error).__name__} in a step")
         self.work.out.keep()
@@ -112,7 +113,8 @@ class People:
         """Let waiting persons go, live ones first, at most `DRAIN_MAX` in one go.
 
         A lane whose persons have been given back until later is left after a few looks; who was
-        looked at goes to its end, so that each has its turn.
+        looked at goes to its end, so that each has its turn. So does a person at whom the step
+        throws: a bug there holds up nobody else.
         """
         index, left = self.work.index, DRAIN_MAX
         for lane in sorted(index.lanes, key=lambda name: (not name.endswith("|"), name)):
@@ -121,9 +123,15 @@ class People:
                 continue
             while at_most and in_vain < LOOKS_MAX:
                 at_most, left = at_most - 1, left - 1
-                self._open(self.work.lanes.take(lane))
-                in_vain = 0 if self._go_on(lane) else in_vain + 1
-                self._save()
+                key = self.work.lanes.take(lane)
+                try:
+                    self._open(key)
+                    in_vain = 0 if self._go_on(lane) else in_vain + 1
+                    self._save()
+                except Exception:  # noqa: BLE001 - what it waits for stands in the journal
+                    self.work.out.drop()
+                    self.work.lanes.join(lane, key)
+                    in_vain += 1
 
     def _closed(self, lane: str) -> bool:
         """Whether nothing of this lane may go now."""

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from schemas import ids
-from schemas.control import Act, ActKind
+from schemas.control import Act, ActKind, Tick
 from schemas.events import Origin
 from schemas.journal import JournalKind
 from schemas.outcomes import OutcomeKind
@@ -188,3 +188,23 @@ def test_a_run_keeps_the_versions_that_it_began_with() -> None:
 def test_an_act_that_concerns_nobody_here_is_a_bug() -> None:
     with pytest.raises(TypeError):
         People(Desk().rows, two_versions(), 0).take("x", parked(refused()[0]))
+
+
+def test_a_person_at_whom_the_step_throws_holds_up_nobody_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two wait for a closed account; at the first of them a bug strikes when it opens."""
+    desk = Desk().account(open=False).event(ANN, 100)
+    first, desk.who = desk.who, ids.person_key("hub:contact:2")
+    desk.event({**ANN, "email": "bo@x.io"}, 100, number=2)
+    before = People._go_on
+
+    def go_on(self: People, lane: str) -> bool:
+        if self.work.key == first:
+            raise ZeroDivisionError
+        return before(self, lane)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(People, "_go_on", go_on)
+        assert [row.person for row in desk.account(open=True).out] == [desk.who]
+    assert [row.person for row in desk.take(Tick(now_ms=10_000)).out] == [first]
