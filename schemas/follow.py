@@ -21,6 +21,7 @@ from confluent_kafka import Message as Record
 from schemas import topics
 from schemas.codec import Codec, Undecodable
 from schemas.definitions import Connection, Definition, Sync
+from schemas.kafka_log import KAFKA_LOG
 
 __all__ = ["Definitions", "Follower"]
 
@@ -52,6 +53,7 @@ class Follower:
         self._timeout_s = timeout_s
         self._consumer = Consumer(
             {
+                "logger": KAFKA_LOG,
                 **config,
                 "group.id": "syncline-follow",
                 "enable.auto.commit": False,

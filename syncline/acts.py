@@ -12,6 +12,7 @@ from schemas import ids, topics
 from schemas.base import Message
 from schemas.codec import Codec
 from schemas.control import Act, ActKind, Target
+from schemas.kafka_log import KAFKA_LOG
 from syncline.errors import Failed
 from syncline.settings import Settings
 
@@ -69,6 +70,7 @@ def publish(
     """(topic, key, message) in order; returns when all are written to all replicas."""
     producer = Producer(
         {
+            "logger": KAFKA_LOG,
             **settings.kafka_config(),
             "partitioner": "murmur2_random",
             "enable.idempotence": True,

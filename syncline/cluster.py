@@ -11,6 +11,7 @@ from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import SchemaRegistryClient, SchemaRegistryError
 
 from schemas.codec import Codec, register
+from schemas.kafka_log import KAFKA_LOG
 from schemas.topics import TOPICS, Topic
 from syncline import stack
 from syncline.errors import Failed, Misused
@@ -86,8 +87,11 @@ def create_topics(settings: Settings) -> list[str]:
     A repeat changes nothing. Raises Failed where a topic that feeds a table has
     another number of partitions: that can never be changed.
     """
-    admin = AdminClient(settings.kafka_config())
-    there = admin.list_topics(timeout=15).topics
+    admin = AdminClient({"logger": KAFKA_LOG, **settings.kafka_config()})
+    try:
+        there = admin.list_topics(timeout=15).topics
+    finally:
+        admin.poll(0)  # hands log lines on: an admin client does so at no other time
     for topic in TOPICS:
         wanted = settings.partitions if topic.partitions == "tables" else 1
         if topic.name in there and len(there[topic.name].partitions) != wanted:
