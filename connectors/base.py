@@ -98,7 +98,7 @@ class Spec:
     """Names of the secrets that a connection must refer to."""
     fetchable: frozenset[str] = frozenset()
     """Object types that `fetch_records` can list."""
-    fetch_pages_max: int = 5
+    fetch_pages_max: int = 20
 
 
 @dataclass(frozen=True, slots=True)

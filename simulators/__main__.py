@@ -36,7 +36,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(platforms, given.port, given.state))
+        runner.run(_serve(platforms, given.port, given.state, given.while_stdin_open))
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -46,6 +46,11 @@ def _arguments() -> argparse.ArgumentParser:
     add("--port", type=int, default=0, help="of the first platform, the next have the next; 0: any")
     add("--contacts", type=int, default=1_000, help="in the portal; 5 %% are in Salesforce too")
     add("--seed", type=int, default=0)
+    add(
+        "--while-stdin-open",
+        action="store_true",
+        help="end when standard input closes: so whoever started this leaves nothing behind",
+    )
     add("--state", type=Path, help="directory for contents and ledgers between runs")
     add(
         "--faults", type=Path, help='JSON file {"hubspot": [fault, …], …}, see simulators/faults.py'
@@ -102,10 +107,15 @@ def _settings(pairs: list[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-async def _serve(platforms: list[Platform], port: int, directory: Path | None) -> None:
+async def _serve(
+    platforms: list[Platform], port: int, directory: Path | None, while_stdin_open: bool
+) -> None:
     stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+        loop.add_signal_handler(name, stopped.set)
+    if while_stdin_open:
+        loop.add_reader(sys.stdin.fileno(), stopped.set)  # nothing is ever sent: it has closed
     async with AsyncExitStack() as serving:
         addresses = {
             platform.name: await serving.enter_async_context(platform.serve(port and port + place))

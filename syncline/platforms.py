@@ -33,12 +33,12 @@ class Simulators:
         self._log = (folder / "simulators.log").open("wb")
         command = [
             sys.executable, "-m", "simulators", "--platform", "all", "--port", "0",
-            "--contacts", str(contacts), "--seed", str(seed),
+            "--contacts", str(contacts), "--seed", str(seed), "--while-stdin-open",
             *(() if quotas else OFF),
         ]  # fmt: skip
         self.process = subprocess.Popen(  # noqa: S603 - our own command line
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # closes with us, however we end
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=os.environ,

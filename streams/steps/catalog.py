@@ -69,18 +69,23 @@ class MappingDoc(Protocol):
         ...
 
 
+CREDIT_MAX = 5_000
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
     """What a destination carries, for the credit of bulk runs."""
 
     rows_per_s: float = 0.0
-    """0: not known."""
+    """0: no limit is known."""
     batch_rows: int = 100
     fetch_pages_max: int = 5
 
     def credit(self) -> int:
         """Records that may be on their way at once: 30 s worth, at least two batches."""
-        return int(min(5_000, max(2 * self.batch_rows, 30 * self.rows_per_s)))
+        if not self.rows_per_s:
+            return CREDIT_MAX
+        return int(min(CREDIT_MAX, max(2 * self.batch_rows, 30 * self.rows_per_s)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ def demo(
     ] = 100_000,
     seed: Annotated[int, typer.Option(help="Chooses the contacts and the accidents.")] = 1,
     fast: Annotated[bool, typer.Option("--fast", help="Take the platforms' quotas away.")] = False,
+    accidents: Annotated[
+        bool, typer.Option(help="Kill processes and the broker meanwhile.")
+    ] = True,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report there too.")
     ] = None,
@@ -47,7 +50,9 @@ def demo(
     screen = _Screen()
     try:
         with screen:
-            told = Demo(Options(contacts, seed, fast), folder, screen.say, screen.show).go()
+            told = Demo(
+                Options(contacts, seed, fast, accidents), folder, screen.say, screen.show
+            ).go()
     except BaseException:
         print(f"data and logs are kept in {folder}", file=sys.stderr)
         raise

@@ -28,7 +28,7 @@ class Desk:
 
     def __init__(self, **options: Any) -> None:
         self.rows = Rows()
-        self.catalog = catalog("leads", **{"sales:Lead": Flow(batch_rows=10, fetch_pages_max=3)})
+        self.catalog = catalog("leads", **{"sales:Lead": Flow(rows_per_s=0.1, batch_rows=10, fetch_pages_max=3)})
         self.sends: list[Send] = []
         self.now_ms = 1_000
         self.options = options
