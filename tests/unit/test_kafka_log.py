@@ -46,21 +46,25 @@ def test_a_line_in_another_form_is_kept_as_it_is() -> None:
     assert [line["event"] for line in told] == ["all of it", "100 %", "one of two"]
 
 
-def command(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def create_topics(folder: Path, **environment: str) -> subprocess.Popen[str]:
     own = {k: v for k, v in os.environ.items() if not k.startswith(("KAFKA", "SCHEMA", "SYNCLINE"))}
     away = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-m", "syncline", "topics", "create"], cwd=folder, text=True,
-        env={**own, **away, **environment}, capture_output=True, timeout=60, check=False,
+        env={**own, **away, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
 def test_a_command_says_one_line_and_what_lies_beneath_only_where_asked(tmp_path: Path) -> None:
-    quiet = command(tmp_path)
-    assert (quiet.returncode, quiet.stdout) == (1, "")
-    assert len(quiet.stderr.splitlines()) == 1
-    assert "Is it running?" in quiet.stderr
-    told = command(tmp_path, SYNCLINE_LOG_LEVEL="info")
-    *lines, answer = told.stderr.splitlines()
-    assert (told.returncode, told.stdout, answer) == (1, "", quiet.stderr.strip())
+    with (
+        create_topics(tmp_path) as quiet,
+        create_topics(tmp_path, SYNCLINE_LOG_LEVEL="info") as asked,
+    ):
+        said = [command.communicate(timeout=60) for command in (quiet, asked)]
+    (out, answer), (out_too, told) = said
+    assert (quiet.returncode, asked.returncode, out, out_too) == (1, 1, "", "")
+    assert len(answer.splitlines()) == 1
+    assert "Is it running?" in answer
+    *lines, last = told.splitlines()
+    assert last == answer.strip()
     assert any("Connection refused" in json.loads(line)["event"] for line in lines)
