@@ -5,8 +5,9 @@ from enum import StrEnum
 from pydantic import Field
 
 from schemas.base import Message, PersonalBytes
+from schemas.events import PlatformEvent
 
-__all__ = ["Act", "ActKind", "Target", "Tick"]
+__all__ = ["Act", "ActKind", "Again", "Target", "Tick"]
 
 
 class ActKind(StrEnum):
@@ -22,10 +23,15 @@ class ActKind(StrEnum):
     unfix = "unfix"
     release = "release"
     discard = "discard"
+    account_close = "account_close"
+    resend = "resend"
 
 
 class Target(Message):
-    """A parked record that an act is about."""
+    """A parked record that an act is about; or, without `parked_id`, the person as such.
+
+    unfix: `parked_id` may also be the object key of the source object that was mended.
+    """
 
     parked_id: str
     person: str
@@ -49,6 +55,24 @@ class Act(Message):
     values: PersonalBytes = Field(
         description="JSON object; fix: source field to its new value; run_start: options.",
     )
+
+
+class Again(Message):
+    """An event that was parked before anybody decided it: whoever asked to release or discard it
+    brings it along, as no table holds it. On `identities.answered` by object, where it was parked
+    at admit; on `acts` by person, at shape. Done once for each parked record; the act itself, with
+    the same id, is on `control`.
+    """
+
+    act_id: str
+    kind: ActKind = ActKind.release
+    parked_id: str
+    sync: str = Field(default="", description="shape: the sync for which it is parked.")
+    person: str = ""
+    who: str = ""
+    why: str = ""
+    when_ms: int
+    event: PlatformEvent
 
 
 class Tick(Message):

@@ -1,4 +1,5 @@
-"""What is stuck until somebody decides: `parked`, compacted; a tombstone when settled."""
+"""What is stuck until somebody decides: `parked`, compacted; a tombstone when settled. And what
+people have mended since: `fixes`."""
 
 from enum import StrEnum
 
@@ -6,7 +7,7 @@ from pydantic import Field
 
 from schemas.base import Message, PersonalBytes, PersonalText
 
-__all__ = ["ParkedRecord", "Stage"]
+__all__ = ["Fix", "ParkedRecord", "Stage"]
 
 
 class Stage(StrEnum):
@@ -54,3 +55,21 @@ class ParkedRecord(Message):
     fields: PersonalBytes = Field(
         description="JSON object that was sent or would have been.",
     )
+
+
+class Fix(Message):
+    """A value that a person put in place of the source's: `fixes`, compacted; a tombstone when it
+    was removed, or the source says something else by now.
+
+    Key: `person|object key|field`.
+    """
+
+    person: str
+    source: str = Field(description="Object key of the source object.")
+    field: str
+    act_id: str = ""
+    who: str = ""
+    why: str = ""
+    when_ms: int
+    was: PersonalBytes = Field(description="JSON: what the source says.")
+    value: PersonalBytes = Field(description="JSON: what is taken instead.")

@@ -64,6 +64,7 @@ ASKED = "identities.asked"
 ANSWERED = "identities.answered"
 JOURNAL = "journal"
 PARKED = "parked"
+FIXES = "fixes"
 CONTROL = "control"
 ACTS = "acts"
 DEFINITIONS = "definitions"
@@ -95,8 +96,9 @@ TOPICS: tuple[Topic, ...] = (
           "streams.shape, downstream teams", "Events without repeats, with their person."),
     Topic(ASKED, "identity", (identity.AddressAsked,), 7 * DAY_S, "streams.admit",
           "streams.addresses", "Whose is this address."),
-    Topic(ANSWERED, "object key", (identity.AddressAnswered, identity.LinkClaim), 7 * DAY_S,
-          "streams.addresses, streams.shape", "streams.admit", "Whose it is."),
+    Topic(ANSWERED, "object key", (identity.AddressAnswered, identity.LinkClaim, control.Again), 7 * DAY_S,
+          "streams.addresses, streams.shape, command line", "streams.admit",
+          "Whose it is; and events that somebody lets in again."),
     Topic(JOURNAL, "run, or sync", (journal.JournalEntry,), 365 * DAY_S, "all",
           "streams.runs, audit, console, auditors", "Everything that was decided and done."),
     Topic(RUNS, "run", (runs.RunView,), None, "streams.runs", "console, command line",
@@ -104,9 +106,12 @@ TOPICS: tuple[Topic, ...] = (
     Topic(PARKED, "sync:person, row id or event id", (parked.ParkedRecord,), None,
           "webhook_gateway, streams", "console, command line",
           "What waits for a person's decision."),
+    Topic(FIXES, "person|object key|field", (parked.Fix,), None, "streams.shape",
+          "console, command line", "What people have mended, as long as it applies."),
     Topic(CONTROL, "run, or sync", (control.Act,), 365 * DAY_S, "console, command line",
           "streams.runs, connectors", "What people asked for, with who, when and why."),
-    Topic(ACTS, "person", (control.Act,), 30 * DAY_S, "streams.runs", "streams.shape",
+    Topic(ACTS, "person", (control.Act, control.Again), 30 * DAY_S,
+          "streams.runs, command line", "streams.shape",
           "Acts, brought to the partitions of the persons they are about."),
     Topic(DEFINITIONS, "kind:name@version, or kind:name", (definitions.Definition,), None,
           "syncline apply", "all",

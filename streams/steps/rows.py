@@ -94,6 +94,8 @@ class Row(Struct, array_like=True):
     """When it was refused first; 0: never."""
     not_before_ms: int = 0
     """The worker gave it back until then."""
+    force: bool = False
+    """Goes out also where it equals what stands there; never where it is older."""
 
 
 class Owed(Struct, array_like=True):
@@ -156,6 +158,8 @@ class Person(Struct, array_like=True):
     seq: int = 0
     acts: list[str] = field(default_factory=list[str])
     """Last acts that were done here."""
+    mended: list[str] = field(default_factory=list[str])
+    """Last row ids of events parked undecided that were released or discarded."""
 
 
 class Lane(Struct, array_like=True):
@@ -184,6 +188,8 @@ class RunMark(Struct, array_like=True):
     pins: dict[str, int]
     who: str = ""
     why: str = ""
+    force: bool = False
+    """Its rows go out also where they are equal to what stands there."""
 
 
 class Index(Struct, array_like=True):
@@ -199,6 +205,8 @@ class Index(Struct, array_like=True):
     accounts: dict[str, Account] = field(default_factory=dict[str, Account])
     lanes: dict[str, Lane] = field(default_factory=dict[str, Lane])
     acts: list[str] = field(default_factory=list[str])
+    closed: dict[str, str] = field(default_factory=dict[str, str])
+    """`platform/account` that a person has closed, to who and why."""
 
 
 class Link(Struct, array_like=True):
@@ -218,6 +226,8 @@ class Link(Struct, array_like=True):
     """Another person who owns the identity too: a join is proposed."""
     moved_to: str = ""
     """Person that this object's person was joined to: from then on, forward."""
+    mended: list[str] = field(default_factory=list[str])
+    """Last event ids parked here that were released or discarded."""
 
 
 class Owner(Struct, array_like=True):
