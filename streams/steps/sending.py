@@ -77,6 +77,7 @@ def merge(work: Work, earlier: Row, later: Row) -> Row:
     carrier.seq = later.seq
     carrier.tries = max(earlier.tries, later.tries)
     carrier.first_ms = earlier.first_ms or later.first_ms
+    carrier.force = earlier.force or later.force
     _supersede(work, other, carrier)
     return carrier
 
@@ -169,6 +170,8 @@ def blocked(work: Work, plan: Plan | None, row: Row) -> str:
     index = work.index
     if row.sync in index.paused:
         return "sync_paused"
+    if plan.gate in index.closed:
+        return "closed_by_hand"
     mark = index.runs.get(row.run) if row.rank >= BULK else None
     if mark is not None and mark.state == "paused":
         return "run_paused"
@@ -185,8 +188,19 @@ def wait(work: Work, plan: Plan | None, row: Row, code: str) -> None:
         row.lane = lane
         work.lanes.join(lane, work.key)
     if row.standing != Standing.waiting:
-        account = work.index.accounts.get(plan.gate) if plan else None
-        work.note(row, Standing.waiting, code, reason=account.reason if account else "")
+        work.note(row, Standing.waiting, code, reason=_reason(work, plan, row, code))
+
+
+def _reason(work: Work, plan: Plan | None, row: Row, code: str) -> str:
+    index, gate = work.index, plan.gate if plan else ""
+    match code:
+        case "sync_paused":
+            return f"paused by {index.paused[row.sync]}"
+        case "closed_by_hand":
+            return index.closed[gate]
+        case _:
+            account = index.accounts.get(gate)
+            return account.reason if account else ""
 
 
 def _urgency(state: SyncState) -> tuple[int, int]:
@@ -227,7 +241,7 @@ def _only_what_differs(plan: Plan, written: Values, row: Row) -> Standing:
         known = name in written.values
         if (known or name in written.times) and at_ms < written.time(name):
             older = True
-        elif known and written.values[name] == value:
+        elif known and written.values[name] == value and not row.force:
             equal[name] = at_ms
         else:
             sent[name], times[name] = value, at_ms

@@ -23,15 +23,19 @@ from streams.steps.work import Work, without_values
 __all__ = ["decide", "map_again", "park_unshaped"]
 
 FUTURE_MS = 5 * 60_000
+RELEASED = 1
 NOT_FOLLOWED = frozenset((EventKind.deleted, EventKind.merged, EventKind.associated))
 """Kinds that say nothing about the fields of the object; what they ask for is the next issue's."""
 
 
-def decide(work: Work, record: ResolvedRecord) -> None:
-    """One event of one person, for every sync that wants it: exactly one note each."""
+def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
+    """One event of one person, for every sync that wants it: exactly one note each.
+
+    `again`: only for this sync, for which it was parked undecided and has been released.
+    """
     event = record.event
     key = event.object_key
-    plans = _plans(work, event)
+    plans = tuple(p for p in _plans(work, event) if not again or p.sync == again)
     reads = work.catalog.reads(event.connection, event.object_type)
     if not reads and not plans:
         return
@@ -46,7 +50,10 @@ def decide(work: Work, record: ResolvedRecord) -> None:
             source=key, fields=Values(), run=event.run, record_no=event.record_no,
             rank=_rank(event),
         )  # fmt: skip
+        if again:
+            row.standing, row.rank = Standing.parked.value, RELEASED
         mark = work.index.runs.get(event.run) if event.run else None
+        row.force = mark is not None and mark.force
         if mark is not None and mark.state == "cancelled":
             work.note(row, Standing.cancelled, "run_cancelled", reason=mark.why, by=mark.who)
         elif event.kind in NOT_FOLLOWED:
