@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "explain": "Tell the story of one record from the topics.",
     "quotas": "Show limits of each account and what is left.",
     "map": "Check and try mapping documents.",
+    "tail": "Show live what arrives for a connection, and what becomes of it.",
     "send": "Sign and post a sample webhook, to try things out.",
 }
 

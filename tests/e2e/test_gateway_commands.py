@@ -1,0 +1,93 @@
+"""`send`, `tail` and `replay intake` as people use them, on real Kafka beside a gateway process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.gateway_world import (  # noqa: F401 - fixtures are found where they are imported
+    SECRET,
+    WAIT_S,
+    Gateway,
+    Kafka,
+    Start,
+    hub_fixture,
+    kafka_fixture,
+    start_fixture,
+)
+
+
+def command(kafka: Kafka, folder: Path, *args: str) -> subprocess.Popen[str]:
+    environment = os.environ | {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.servers,
+        "SCHEMA_REGISTRY_URL": kafka.registry_url,
+        "GATEWAY_SECRET": SECRET,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "syncline", *args],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def done(kafka: Kafka, folder: Path, *args: str) -> tuple[int, str, str]:
+    """-> (exit code, stdout, stderr)."""
+    process = command(kafka, folder, *args)
+    out, err = process.communicate(timeout=WAIT_S)
+    return process.returncode, out, err
+
+
+def sent(kafka: Kafka, folder: Path, gateway: Gateway, hub: str, fixture: str, *args: str) -> Any:
+    return done(kafka, folder, "send", fixture, "--to", hub, "--gateway", gateway.url, *args)
+
+
+def test_what_is_sent_is_seen_to_arrive(
+    kafka: Kafka, hub: str, start: Start, tmp_path: Path
+) -> None:
+    """A sample goes through, a part of another makes no sense, a third has a wrong secret: the tail
+    tells all of it, live, and ends at Ctrl-C with exit code 0."""
+    gateway = start(kafka).await_ready()
+    watching = command(kafka, tmp_path, "tail", hub, "--json", "--since", "1h")
+    assert watching.stdout
+    code, out, err = sent(kafka, tmp_path, gateway, hub, "hubspot/contact-changed")
+    assert (code, err) == (0, ""), err
+    assert out.startswith("200 in ")
+    [first, second] = (json.loads(watching.stdout.readline()) for _ in range(2))
+    assert {first["what"], second["what"]} == {"request", "event"}
+    assert first["trace"] == second["trace"]
+    code, out, _ = sent(kafka, tmp_path, gateway, hub, "hubspot/one-part-senseless")
+    assert code == 0
+    lines = [json.loads(watching.stdout.readline()) for _ in range(4)]
+    assert sorted(line["what"] for line in lines) == ["event", "event", "parked", "request"]
+    [parked] = [line for line in lines if line["what"] == "parked"]
+    assert parked["about"] == "part 2: no subscriptionType"
+    code, out, err = sent(kafka, tmp_path, gateway, hub, "hubspot", "--secret", "env:HOME")
+    assert (code, out.split()[0], err) == (1, "401", "1 of 1 were not taken\n")
+    line = json.loads(watching.stdout.readline())
+    assert (line["what"], line["verdict"]) == ("refused", "signature wrong")
+    watching.send_signal(signal.SIGINT)
+    out, err = watching.communicate(timeout=WAIT_S)
+    assert (watching.returncode, out, err) == (0, "", "")
+
+
+def test_a_connection_that_is_none_is_named(kafka: Kafka, hub: str, tmp_path: Path) -> None:
+    code, out, err = done(kafka, tmp_path, "tail", "nobody")
+    assert (code, out) == (1, "")
+    assert f"no connection nobody; there are: {hub}" in err
+    code, out, err = done(kafka, tmp_path, "send", "hubspot", "--to", "nobody")
+    assert (code, out) == (2, "")
+    assert "no connection nobody" in err
+
+
+def test_without_a_gateway_the_address_is_named(kafka: Kafka, hub: str, tmp_path: Path) -> None:
+    code, out, err = done(
+        kafka, tmp_path, "send", "hubspot", "--to", hub, "--gateway", "http://127.0.0.1:1"
+    )
+    assert (code, out) == (1, "")
+    assert err == "the gateway at http://127.0.0.1:1 does not answer: ConnectError\n"
