@@ -1,8 +1,9 @@
 """Bulk runs: `control` and `journal` to fetch commands, acts and views; one row a run.
 
 A run fetches on credit: further pages are commanded only while fewer records are on their way than
-the destination carries in 30 s. So a slow, paused or closed destination stops the fetch by itself,
-and live events never queue behind a backfill.
+the destination carries in 30 s. So a slow, paused or closed destination stops the fetch by itself.
+And no more of them may be undecided than are decided in half a second: these stand in front of live
+events, which must never queue behind a backfill.
 """
 
 import json
@@ -33,6 +34,8 @@ ACTS_KEPT = 64
 REFUSALS_KEPT = 20
 REQUESTS_KEPT = 64
 SAMPLES_KEPT = 30
+TRANSIT_S = 0.5
+TRANSIT_MIN = 300
 OWN = frozenset((JournalKind.run_state, JournalKind.act))
 
 
@@ -284,7 +287,7 @@ class Runs:
 
     def _fetch(self, run: Run) -> None:
         """Command further pages, if the last command is answered and there is credit."""
-        room = run.credit - _open(run)
+        room = min(run.credit - _open(run), _transit_max(run) - in_transit(run))
         plan = self.catalog.plan(run.sync, run.pins)
         if run.last or _fetching(run) or room <= 0 or plan is None:
             return
@@ -314,6 +317,15 @@ def _fetching(run: Run) -> bool:
 def _open(run: Run) -> int:
     """Records on their way: fetched, and without a fate."""
     return run.fetched - fated(run)
+
+
+def _transit_max(run: Run) -> int:
+    """Records that may be undecided at once."""
+    recent = run.samples[-4:]
+    if len(recent) < 2 or recent[-1][0] <= recent[0][0]:
+        return TRANSIT_MIN
+    per_ms = (recent[-1][1] - recent[0][1]) / (recent[-1][0] - recent[0][0])
+    return max(TRANSIT_MIN, int(per_ms * TRANSIT_S * 1000))
 
 
 def _drained(run: Run) -> bool:
