@@ -103,13 +103,16 @@ class Hooks:
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Refused(415, "content encoding")
         body = await _body(request, spec, in_hand)
+        if spec.cut is not None:
+            body = spec.cut(body)
         received_ms = time.time_ns() // 1_000_000
         url = self.public_url + target
         asked = Request(target, url, rest, request.headers, body, received_ms)
         try:
             route.sender.verify(asked)
         except Refused as refused:
-            self._quarantine(route, publisher, asked, refused.reason)
+            if refused.status != 200:
+                self._quarantine(route, publisher, asked, refused.reason)
             raise
         read_s = time.monotonic()
         wait_s = min(spec.answer_within_s - ANSWER_MARGIN_S, CONFIRM_S_MAX) - (read_s - began_s)

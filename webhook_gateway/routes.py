@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import structlog
@@ -48,7 +49,7 @@ def build(connection: Connection, webhook: Webhook, codec: Codec, resolve: Resol
     name = connection.connection
     try:
         kind = sender_type(connection.platform)
-        options = kind.spec.options.model_validate(webhook.options)
+        options = kind.spec.options.model_validate(_resolved(webhook.options, resolve))
         references = [r for r in (webhook.secret, webhook.previous_secret) if r]
         secrets = tuple(resolve(reference) for reference in references)
     except UnknownPlatform:
@@ -68,6 +69,19 @@ def build(connection: Connection, webhook: Webhook, codec: Codec, resolve: Resol
         secrets=secrets,
         stats=Stats(),
     )
+
+
+def _resolved(options: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
+    """An option may be a reference too, as an account's id is that differs between environments.
+
+    Raises SecretMissing.
+    """
+    return {
+        name: resolve(value).get_secret_value()
+        if isinstance(value, str) and value.startswith(("env:", "file:"))
+        else value
+        for name, value in options.items()
+    }
 
 
 class Routes:

@@ -10,7 +10,7 @@ from webhook_gateway.senders.base import SenderType, UnknownPlatform
 
 __all__ = ["platforms", "sender_type"]
 
-SHARED = ("base", "elements")
+SHARED = ("base", "declared", "elements", "forms", "proofs", "reading")
 """Files here that speak for no platform."""
 
 

@@ -5,7 +5,7 @@ and nothing else; `parse` raises nothing: what makes no sense comes back as Unpa
 """
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -39,7 +39,8 @@ class UnknownPlatform(Exception):
 class Refused(Exception):
     """A request that is not taken. The sender gets the status alone; the reason is for metrics.
 
-    `reason` is one of a small fixed set of words a sender, never text out of the request.
+    `reason` is one of a small fixed set of words a sender, never text out of the request. Status
+    200: a check of our address that anybody could have made; answered well, and not kept.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -69,6 +70,8 @@ class SenderSpec:
     answer: bytes = b""
     """Body of the good answer."""
     answer_type: str = ""
+    cut: Callable[[bytes], bytes] | None = None
+    """Takes a live secret out of a body, before anything else sees the body; never raises."""
 
 
 class Request(NamedTuple):

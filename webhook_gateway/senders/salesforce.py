@@ -1,0 +1,303 @@
+"""Salesforce: outbound messages of one organisation.
+
+Body     SOAP 1.1, `notifications` with 1 to 100 `Notification`, each with an id and one record;
+         Metadata page "Outbound messages: notifications" (API releases 194 and 246)
+Answer   200 with an Ack document of `true`, within 60 s; anything else is sent again for 24 h
+Proof    none: the organisation's id in the body and a secret in the address
+Repeats  have the notification's id; the record may be newer then: another event, with the same id
+Traps    fields that are empty are left out, so a record is never known whole; order is not
+         promised; SessionId is a live login: it is cut out before anything sees the body; a byte
+         order mark or line break may come first; no notification at all is a good body
+"""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from xml.parsers import expat
+
+from pydantic import BaseModel, Field, SecretStr
+
+from schemas.events import EventKind
+from webhook_gateway.senders.base import (
+    Event,
+    Part,
+    Refused,
+    Request,
+    SenderSpec,
+    Unparseable,
+    matches,
+)
+from webhook_gateway.senders.proofs import url_secrets
+from webhook_gateway.senders.reading import canonical, json_bytes, when
+
+NOTIFICATIONS_MAX = 1_000  # documented are 100; room for a change of theirs, still a bound
+DEPTH_MAX = 32
+ID_CHARACTERS = 15  # the same id comes with 15 characters or 18; the last three are a check sum
+
+ACK = (
+    b'<?xml version="1.0" encoding="UTF-8"?>'
+    b'<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"><soapenv:Body>'
+    b'<notificationsResponse xmlns="http://soap.sforce.com/2005/09/outbound"><Ack>true</Ack>'
+    b"</notificationsResponse></soapenv:Body></soapenv:Envelope>"
+)
+
+# Possessive: no input makes a search go back and try again.
+OPENING = re.compile(rb"<(?:[^\s<>/:\"']++:)?SessionId(?=[\s>/])", re.IGNORECASE)
+ATTRIBUTES = re.compile(rb"""(?:[^<>"']++|"[^"]*+"|'[^']*+')*+>""")
+CLOSING = re.compile(rb"</(?:[^\s<>/:\"']++:)?SessionId\s*+>", re.IGNORECASE)
+
+CHECK_SUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+
+
+class SalesforceWebhooks(BaseModel, frozen=True, extra="forbid"):
+    """What an operator says about outbound messages. The secret is the end of the address."""
+
+    organization_id: str = Field(
+        description="Id of the organisation, 15 or 18 characters; `env:NAME` is read at start. "
+        "A refreshed sandbox has a new one.",
+        pattern=r"^[A-Za-z0-9]{15}([A-Za-z0-9]{3})?$",
+    )
+
+
+def cut_session(body: bytes) -> bytes:
+    """Without the text of any SessionId: from its opening tag to its closing one, or to the end of
+    a body that is broken. A body in an encoding that hides it is not kept at all."""
+    if b"\0" in body:  # UTF-16 or alike; Salesforce sends UTF-8
+        return b""
+    kept: list[bytes] = []
+    at = 0
+    for opening in OPENING.finditer(body):
+        if opening.start() < at:
+            continue
+        tag = ATTRIBUTES.match(body, opening.end())
+        if tag is not None and tag[0].endswith(b"/>"):
+            continue
+        kept.append(body[at : tag.end() if tag else opening.end()])
+        closing = CLOSING.search(body, tag.end()) if tag else None
+        at = closing.start() if closing else len(body)
+    return b"".join([*kept, body[at:]]) if kept else body
+
+
+class Sender:
+    """One organisation's outbound messages."""
+
+    spec: ClassVar[SenderSpec] = SenderSpec(
+        platform="salesforce",
+        options=SalesforceWebhooks,
+        body_bytes_max=16 * 1024 * 1024,  # 100 records of a few long text areas
+        answer_within_s=60.0,
+        kept_headers=("content-type", "soapaction", "user-agent"),
+        secret_in_path=True,
+        answer=ACK,
+        answer_type="text/xml; charset=utf-8",
+        cut=cut_session,
+    )
+
+    def __init__(self, options: SalesforceWebhooks, secrets: Sequence[SecretStr]) -> None:
+        self.options = options
+        self._organization = options.organization_id[:ID_CHARACTERS].encode()
+        self._secrets = tuple(s.get_secret_value().encode() for s in secrets)
+
+    def verify(self, request: Request) -> None:
+        good = False
+        for given in url_secrets(request):
+            good |= matches(given, self._secrets)
+        if not good:
+            raise Refused(401, "secret wrong")
+        found = _organization(request.body)
+        if not matches(found[:ID_CHARACTERS], (self._organization,)):
+            raise Refused(401, "organisation wrong")
+
+    def parse(self, request: Request) -> list[Part]:
+        body = _begin(request.body)
+        reader = _Notifications(body)
+        try:
+            reader.parser.Parse(body, True)
+        except (expat.ExpatError, _Stopped) as error:
+            why = error.reason if isinstance(error, _Stopped) else "not well-formed XML"
+            return [Unparseable(-1, request.body, why)]
+        return [_part(n, found, request.received_ms) for n, found in enumerate(reader.found)]
+
+
+class _Stopped(Exception):
+    """The parser need not, or must not, go on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _begin(body: bytes) -> bytes:
+    """Without what some senders put before the XML declaration, where it may not be."""
+    return body.removeprefix(b"\xef\xbb\xbf").lstrip()
+
+
+def _parser() -> Any:
+    """UTF-8 whatever the document says of itself; no document type, so no entities of its own."""
+    parser = expat.ParserCreate("utf-8")
+    parser.buffer_text = True
+
+    def refuse(*_: Any) -> None:
+        raise _Stopped("a document type")
+
+    parser.StartDoctypeDeclHandler = refuse
+    return parser
+
+
+def _local(name: str) -> str:
+    return name.rpartition(":")[2]
+
+
+def _organization(body: bytes) -> str:
+    """OrganizationId of the message, read no further than it; empty where there is none."""
+    parser = _parser()
+    path: list[str] = []
+    found: list[str] = []
+
+    def start(name: str, _: Any) -> None:
+        path.append(_local(name))
+        if len(path) > DEPTH_MAX or path[-1] == "Notification":
+            raise _Stopped("before any OrganizationId")
+
+    def end(_: str) -> None:
+        if path.pop() == "OrganizationId" and path[-1:] == ["notifications"]:
+            raise _Stopped("found")
+
+    def character(data: str) -> None:
+        if path[-2:] == ["notifications", "OrganizationId"]:
+            found.append(data)
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = character
+    with contextlib.suppress(expat.ExpatError, _Stopped):
+        parser.Parse(_begin(body), True)
+    return "".join(found).strip()
+
+
+class _Found:
+    """One notification."""
+
+    __slots__ = ("fields", "notification_id", "object_type", "payload")
+
+    def __init__(self) -> None:
+        self.notification_id = self.object_type = ""
+        self.fields: dict[str, str | None] = {}
+        self.payload = b""
+
+
+class _Notifications:
+    """Collects the notifications of a body. A field that lies inside of another is named by its
+    path: `Owner.Name`."""
+
+    def __init__(self, body: bytes) -> None:
+        self.found: list[_Found] = []
+        self.parser = _parser()
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self._character
+        self._body = body
+        self._path: list[str] = []
+        self._base = 0  # depth of the Notification that is open; 0: none is
+        self._began = 0
+        self._now = _Found()
+        self._text: list[str] = []
+        self._leaf = self._nil = False
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        path, base = self._path, self._base
+        local = _local(name)
+        path.append(local)
+        depth = len(path)
+        if depth > DEPTH_MAX:
+            raise _Stopped("nested too deep")
+        if base == 0:
+            if local == "Notification" and path[-2:-1] == ["notifications"]:
+                self._open(depth)
+            return
+        self._leaf, self._nil = True, False
+        self._text.clear()
+        for key, value in attributes.items():
+            word = _local(key)
+            if word == "nil":
+                self._nil = value in ("true", "1")
+            elif word == "type" and local == "sObject" and depth == base + 1:
+                self._now.object_type = _local(value.strip())
+
+    def _open(self, depth: int) -> None:
+        if len(self.found) >= NOTIFICATIONS_MAX:
+            raise _Stopped(f"more than {NOTIFICATIONS_MAX} notifications")
+        self._base, self._began, self._now = depth, self.parser.CurrentByteIndex, _Found()
+
+    def _character(self, data: str) -> None:
+        if self._leaf:
+            self._text.append(data)
+
+    def _end(self, _: str) -> None:
+        path, base = self._path, self._base
+        if base == len(path) and base:
+            self._close()
+        elif self._leaf:
+            below = path[base:]
+            if below == ["Id"]:
+                self._now.notification_id = "".join(self._text).strip()
+            elif below[0] == "sObject" and len(below) > 1:
+                value = None if self._nil else "".join(self._text)
+                self._now.fields[".".join(below[1:])] = value
+        self._leaf = False
+        path.pop()
+
+    def _close(self) -> None:
+        at, body = self.parser.CurrentByteIndex, self._body
+        alone = body[at - 2 : at] == b"/>" and body.index(b">", self._began) + 1 == at
+        end = at if alone else body.index(b">", at) + 1  # `<Notification/>` has ended already
+        self._now.payload = self._body[self._began : end]
+        self.found.append(self._now)
+        self._base = 0
+
+
+def _part(position: int, found: _Found, received_ms: int) -> Part:
+    if not found.notification_id or not found.object_type:
+        return Unparseable(position, found.payload, "a notification without id or record")
+    fields = found.fields
+    lower = {name.lower(): value for name, value in fields.items()}  # seen in either case
+    stamp = lower.get("systemmodstamp") or lower.get("lastmodifieddate")
+    occurred_ms, certain = when(stamp, received_ms)
+    return Event(
+        (found.notification_id,),
+        canonical([found.object_type, fields]),
+        found.object_type,
+        _long_id(lower.get("id") or ""),
+        _kind(lower),
+        "outbound message",
+        occurred_ms,
+        certain,
+        (),
+        (),
+        True,  # what is empty is left out, and what nobody has chosen to send
+        json_bytes(fields),
+        found.payload,
+    )
+
+
+def _long_id(record_id: str) -> str:
+    """The form of 18 characters, which is what a read gives; the short one names the same record.
+
+    Five characters make one of the check sum: which of them are capitals.
+    """
+    if len(record_id) != ID_CHARACTERS or not record_id.isascii():
+        return record_id
+    fives = (record_id[n : n + 5] for n in (0, 5, 10))
+    return record_id + "".join(
+        CHECK_SUM[sum(c.isupper() << n for n, c in enumerate(five))] for five in fives
+    )
+
+
+def _kind(fields: dict[str, str | None]) -> EventKind:
+    """A message says that a rule fired, not why; the record tells some of it, where it is asked."""
+    if fields.get("isdeleted") == "true":
+        return EventKind.deleted
+    created = fields.get("createddate")
+    if created and created == (fields.get("systemmodstamp") or fields.get("lastmodifieddate")):
+        return EventKind.created
+    return EventKind.updated
