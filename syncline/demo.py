@@ -7,6 +7,7 @@ at the end compares what the platforms hold.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -238,12 +239,13 @@ class Demo:
 
     def _accident(self, what: str, share: float) -> None:
         at_s = round(time.monotonic() - self.began_s, 1)
+        at_ms = int(time.time() * 1000)
         if what == "broker":
             self.stack.kill_broker()
             self.stack.restart_broker()
         elif not self.processes.kill(what):
             return
-        self.kills.append({"what": what, "at_s": at_s, "at_share": round(share, 3)})
+        self.kills.append({"what": what, "at_s": at_s, "at_share": round(share, 3), "at_ms": at_ms})
         self.say(f"{at_s:.0f} s: {what} killed")
 
     def _views(self) -> dict[str, RunView]:
@@ -426,7 +428,7 @@ class Demo:
             "quota_refusals": sum(w["refused"] for w in windows),
             "quota_overspends": sum(w["overspends"] for w in windows),
             "quota_use": self._quota_use(),
-            "kills": self.kills,
+            "kills": [{**kill, "silence_s": self._silence_s(kill["at_ms"])} for kill in self.kills],
             "live_changes": len(self.changes),
             "latency_ms": {
                 "p50": _percentile(latencies, 0.5), "p95": _percentile(latencies, 0.95),
@@ -446,6 +448,19 @@ class Demo:
         owed = {p.parked_id for p in parked}
         done = [p for p in self.refused if p.sync == sync and p.parked_id not in owed]
         return frozenset(a for p in done for a in (_address(p), _mended_address(p)))
+
+    def _silence_s(self, at_ms: int) -> float:
+        """The longest time without a write at any destination, in the half minute after a kill."""
+        until_ms = at_ms + 30_000
+        writes = [at_ms]
+        for platform in ("salesforce", "mailchimp"):
+            for entry in self.sims.lines(platform, "ledger", since_ms=str(at_ms)):
+                if entry["at_ms"] > until_ms:
+                    break
+                writes.append(entry["at_ms"])
+        writes.sort()
+        gaps = (later - sooner for sooner, later in itertools.pairwise(writes))
+        return round(max(gaps, default=0) / 1000, 1)
 
     def _quota_use(self) -> dict[str, Any]:
         """Tokens spent ÷ tokens that could have been spent, while work waited at the worker."""

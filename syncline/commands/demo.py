@@ -124,5 +124,5 @@ def _print(told: dict[str, Any]) -> None:
         console.print(f"{name.replace('_', ' '):20} {told[name]}", soft_wrap=True)
     console.print(f"memory               {told['memory_bytes_max'] / 2**30:.2f} GiB at most")
     console.print("accidents            " + ", ".join(
-        f"{k['what']} at {k['at_s']} s" for k in told["kills"]
+        f"{k['what']} at {k['at_s']} s ({k['silence_s']} s without a write)" for k in told["kills"]
     ))  # fmt: skip
