@@ -12,7 +12,7 @@ from ratelimits.bucket import Kind, Quota
 
 __all__ = [
     "BatchEntry", "HeaderRule", "Limits", "Override", "RefusalForm", "Registry", "WindowEntry",
-    "load", "schema",
+    "load", "read", "schema", "tiers",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).with_name("registry")
@@ -145,6 +145,17 @@ class Limits(_Closed):
         return min(rates, default=0.0)
 
 
+def read(platform: str) -> Registry:
+    """The registry's page of a platform. Raises FileNotFoundError for one that has none."""
+    return Registry.model_validate_json((FOLDER / f"{platform}.json").read_bytes())
+
+
+def tiers(platform: str) -> list[str]:
+    """Account tiers that a connection may name. Raises FileNotFoundError as `read`."""
+    named = {tier for window in read(platform).windows.values() for tier in window.limit}
+    return sorted(named - {"default"})
+
+
 def load(
     platform: str,
     tier: str = "",
@@ -158,7 +169,7 @@ def load(
     work in minutes. Raises KeyError for an unknown window, FileNotFoundError for an unknown
     platform, ValidationError (a ValueError) for values that make no sense.
     """
-    registry = Registry.model_validate_json((FOLDER / f"{platform}.json").read_bytes())
+    registry = read(platform)
     chosen = dict(overrides or {})
     everything_off = bool(chosen.pop("unlimited", False))
     scale *= float(chosen.pop("scale", 1.0))

@@ -77,13 +77,14 @@ def load_yaml(path: Path, model: type[M]) -> M:
     return validated(data, lines, model)
 
 
-def validated(data: Any, lines: Lines, model: type[M]) -> M:
-    """Data that was read already as a model. Raises ConfigInvalid."""
+def validated(data: Any, lines: Lines, model: type[M], at: Where = ()) -> M:
+    """Data that was read already as a model; `at`: where in the file it stands. Raises
+    ConfigInvalid."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise ConfigInvalid(
-            [lines.problem(wrong["loc"], _words(wrong)) for wrong in error.errors()]
+            [lines.problem((*at, *wrong["loc"]), _words(wrong)) for wrong in error.errors()]
         ) from None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from mappings.document import MappingDocument, load
+from mappings.document import Compiled, MappingDocument, load
 from mappings.errors import MappingInvalid
 from mappings.fields import FieldList
 from schemas.codec import Codec
@@ -75,10 +75,27 @@ class Catalogs:
         listed = self._definitions.version("fields", target, fields) if fields else None
         if document is None:
             return None
-        try:
-            compiled = load(MappingDocument.model_validate_json(document.document))
-        except MappingInvalid as error:
-            log.error("mapping does not compile", mapping=f"{name}@{version}", why=str(error))
-            return None
-        known = FieldList.model_validate_json(listed.document) if listed else None
-        return Checked(compiled, known, "email" if "email" in compiled.reads else "")
+        return compiled(document.document, listed.document if listed else "")
+
+
+def compiled(document: str, listed: str) -> MappingDoc | None:
+    """A mapping with its destination's field list, both JSON; an empty list: anything is taken.
+
+    `apply` refuses a mapping that does not fit. One whose destination was changed since still maps:
+    each row is held against the list, and what does not fit is parked with the field's name. None
+    where it does not compile at all.
+    """
+    mapping = MappingDocument.model_validate_json(document)
+    known = FieldList.model_validate_json(listed) if listed else None
+    done = _fitted(mapping, known) if known else None
+    done = done or _fitted(mapping, None)
+    return Checked(done, known, "email" if "email" in done.reads else "") if done else None
+
+
+def _fitted(mapping: MappingDocument, known: FieldList | None) -> Compiled | None:
+    try:
+        return load(mapping, destination=known)
+    except MappingInvalid as error:
+        words = "mapping does not fit its destination" if known else "mapping does not compile"
+        log.error(words, mapping=f"{mapping.mapping}@{mapping.version}", why=str(error))
+        return None

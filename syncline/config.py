@@ -3,22 +3,23 @@
 Read and checked whole before anything is applied: every mistake is named with file and line.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from connectors.registry import CONNECTORS, connector_class
 from mappings.document import MappingDocument, load
 from mappings.errors import MappingInvalid
 from mappings.fields import FieldList
+from ratelimits import registry as quotas
 from schemas.definitions import Connection, Sync
 from schemas.secrets import SecretMissing, resolve
 from schemas.yamlfile import ConfigInvalid, Lines, read_yaml, validated
 
-__all__ = ["Configuration", "load_folder", "missing_secrets"]
+__all__ = ["Configuration", "check_fields", "load_folder", "missing_secrets"]
 
 KINDS: dict[str, tuple[str, type[BaseModel], str]] = {
     "connections": ("connection", Connection, "connection"),
@@ -65,20 +66,29 @@ def load_folder(folder: Path) -> Configuration:
             except ConfigInvalid as error:
                 problems += error.problems
                 continue
-            title = getattr(document, key) if key else path.stem.replace("_", ":", 1)
-            if title in group:
+            title = getattr(document, key) if key else _listed(path.stem, found.connections)
+            if not title:
+                problems.append(f"{path}:1: must be called CONNECTION_OBJECT{path.suffix}")
+            elif title in group:
                 problems.append(lines.problem((key,), f"{title} is defined twice"))
             group[title] = document
             found.lines[kind, title] = lines
     if not found.connections and not problems:
         problems.append(f"{folder}: holds no connections/*.yaml")
     # Each looks at what the one before has found right.
-    for check in (_check_connections, _check_syncs, _check_mappings):
+    for check in (_check_connections, _check_syncs, _check_sides, _check_mappings):
         if not problems:
             problems += check(found)
     if problems:
         raise ConfigInvalid(problems)
     return found
+
+
+def _listed(stem: str, connections: Iterable[str]) -> str:
+    """`hubspot_contact` -> `hubspot:contact`; empty where it begins with no connection's name."""
+    names = [name for name in connections if stem.startswith(f"{name}_")]
+    name = max(names, key=len, default="")
+    return f"{name}:{stem[len(name) + 1 :]}" if name else ""
 
 
 def _check_connections(found: Configuration) -> Iterator[str]:
@@ -90,7 +100,7 @@ def _check_connections(found: Configuration) -> Iterator[str]:
             continue
         spec = connector_class(connection.platform).spec
         try:
-            validated(dict(connection.options), lines, spec.config)
+            validated(dict(connection.options), lines, spec.config, ("options",))
         except ConfigInvalid as error:
             yield from error.problems
         for secret in sorted(set(spec.secrets) - set(connection.secrets)):
@@ -101,6 +111,30 @@ def _check_connections(found: Configuration) -> Iterator[str]:
             yield lines.problem(
                 ("base_url",), f"is missing: {connection.platform} has no common one"
             )
+        yield from _check_quotas(connection, lines)
+
+
+def _check_quotas(connection: Connection, lines: Lines) -> Iterator[str]:
+    """A slip here would not stop anything: it would only be another limit than was meant."""
+    try:
+        tiers = quotas.tiers(connection.platform)
+    except FileNotFoundError:  # a platform without limits
+        return
+    if connection.tier and connection.tier not in tiers:
+        yield lines.problem(("tier",), f"unknown; {connection.platform} has {', '.join(tiers)}")
+    for name, override in connection.quotas.items():
+        try:
+            quotas.load(connection.platform, connection.tier, {name: override})
+        except KeyError as error:
+            yield lines.problem(("quotas", name), str(error.args[0]))
+        except (ValueError, TypeError) as error:
+            yield lines.problem(("quotas", name), _first_words(error))
+
+
+def _first_words(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return str(error)
 
 
 def _check_syncs(found: Configuration) -> Iterator[str]:
@@ -124,27 +158,51 @@ def _check_syncs(found: Configuration) -> Iterator[str]:
             yield lines.problem(("mapping",), f"there is no mapping {sync.mapping}")
 
 
+def _check_sides(found: Configuration) -> Iterator[str]:
+    """A mapping says itself between what it leads."""
+    for name, sync in found.syncs.items():
+        document = found.mappings[sync.mapping]
+        for end, side in (("source", document.from_), ("destination", document.to)):
+            platform = found.connections[getattr(sync, end)].platform
+            meant = (platform, getattr(sync, f"{end}_object"))
+            if side.platform not in ("any", platform) or side.object not in ("any", meant[1]):
+                words = (
+                    f"{sync.mapping} is for {side.platform} {side.object}, not {' '.join(meant)}"
+                )
+                yield found.lines["sync", name].problem(("mapping",), words)
+
+
 def _needs_match(spec: Any) -> bool:
     return spec.kind == "state" and not spec.identity_field
 
 
 def _check_mappings(found: Configuration) -> Iterator[str]:
+    yield from check_fields(found, found.fields)
+
+
+def check_fields(found: Configuration, known: Mapping[str, FieldList]) -> Iterator[str]:
+    """Mistakes in mappings, for each pair of ends that a sync joins by one. `known`: field lists by
+    `connection:object`; where one is missing, any name is taken."""
     for name, document in found.mappings.items():
         lines = found.lines["mapping", name]
-        try:
-            load(document)
-        except MappingInvalid as error:
-            for problem in error.problems:
-                where = _place(document, problem.field)
-                yield f"{lines.path}:{lines.of(where)}: {problem}"
+        told = dict[str, None]()
+        for source, destination in _ends(found, name):
+            try:
+                load(document, known.get(source), known.get(destination))
+            except MappingInvalid as error:
+                for problem in error.problems:
+                    told[f"{lines.path}:{lines.of(problem.place)}: {problem}"] = None
+        yield from told
 
 
-def _place(document: MappingDocument, field: str) -> tuple[str | int, ...]:
-    """Where in a mapping's file that stands which a problem calls `field`."""
-    for at, example in enumerate(document.examples):
-        if field == f"example {example.name!r}":
-            return ("examples", at)
-    return ("fields", field) if field in document.fields else tuple(field.split("."))
+def _ends(found: Configuration, mapping: str) -> list[tuple[str, str]]:
+    """(source, destination), each `connection:object`; where no sync uses it, one of nothing."""
+    pairs = {
+        (f"{s.source}:{s.source_object}", f"{s.destination}:{s.destination_object}")
+        for s in found.syncs.values()
+        if s.mapping == mapping
+    }
+    return sorted(pairs) or [("", "")]
 
 
 def missing_secrets(connections: Mapping[str, Connection]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from connectors.registry import connector_class
+from mappings.fields import FieldList
 from schemas import topics
 from schemas.codec import Codec
 from schemas.control import ActKind
@@ -16,7 +17,7 @@ from schemas.definitions import Connection, Definition
 from schemas.follow import Definitions
 from schemas.yamlfile import ConfigInvalid
 from syncline import acts, cluster, flows
-from syncline.config import Configuration, load_folder, missing_secrets
+from syncline.config import Configuration, check_fields, load_folder, missing_secrets
 from syncline.errors import Failed, Misused
 from syncline.settings import Settings
 
@@ -37,7 +38,10 @@ def apply(
         raise Misused(str(error)) from None
     with cluster.connected() as (settings, codec):
         cluster.create_topics(settings)
-        changes = difference(wanted, Definitions(settings.kafka_config(), codec))
+        there = Definitions(settings.kafka_config(), codec)
+        if problems := misfits(wanted, there):
+            raise Misused("\n".join(problems))
+        changes = difference(wanted, there)
         for line in missing_secrets(wanted.connections):
             typer.echo(f"note: {line} in this shell; the processes need it", err=True)
         if json_:
@@ -56,6 +60,15 @@ def apply(
         publish(settings, codec, news)
         if not json_:
             print(f"applied {len(news)} changes")
+
+
+def misfits(wanted: Configuration, there: Definitions) -> list[str]:
+    """What field lists that the cluster has, and the folder lacks, say against its mappings."""
+    known = {
+        name: FieldList.model_validate_json(d.document)
+        for name, d in there.active("fields").items()
+    }
+    return list(check_fields(wanted, {**known, **wanted.fields}))
 
 
 def difference(wanted: Configuration, there: Definitions) -> list[dict[str, Any]]:

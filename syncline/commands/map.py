@@ -62,7 +62,7 @@ def try_(
 ) -> None:
     """Map one record and show the row. Exit code 1 where it would be parked."""
     known = _lists(None, destination)[1]
-    compiled = _loaded(file)
+    compiled = _loaded(file, known)
     given = {"changed": [], **_object("--event", event)}
     result = compiled.apply(_object("--record", record), given, _object("--person", person))
     match result:
@@ -159,11 +159,12 @@ def _print(report: Mapping[str, Any]) -> None:
         print(f"{report['file']}: {report['mapping']} is right, {report['examples']} examples pass")
 
 
-def _loaded(path: Path) -> Compiled:
-    try:
-        return load(load_yaml(path, MappingDocument))
-    except (ConfigInvalid, MappingInvalid) as error:
-        raise Misused(f"{error}\n`syncline map check {path}` tells more.") from None
+def _loaded(path: Path, destination: FieldList | None) -> Compiled:
+    report = _checked(path, None, destination)
+    if report["problems"]:
+        told = "\n".join(problem["text"] for problem in report["problems"])
+        raise Misused(f"{told}\n`syncline map check {path}` tells more.")
+    return load(load_yaml(path, MappingDocument), destination=destination)
 
 
 def _object(option: str, text: str) -> dict[str, Any]:

@@ -64,6 +64,18 @@ def test_documents_come_before_what_refers_to_them() -> None:
         ("connections/hubspot.yaml", "connection: hubspot", "connection: Hub Spot", "connection: "),
         ("connections/mailchimp.yaml", "  data_centre", "  data_center", "data_center: is not kno"),
         ("connections/hubspot.yaml", "tier:", "teir:", "look for a spelling mistake"),
+        (
+            "connections/hubspot.yaml",
+            "tier: prof",
+            "tier: porf",
+            "tier: unknown; hubspot has enter",
+        ),
+        (
+            "syncs/leads.yaml",
+            "mapping: hubspot_contact_to_salesforce_lead",
+            "mapping: hubspot_contact_to_mailchimp_member",
+            "is for mailchimp member, not salesforce",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_line(
@@ -74,8 +86,69 @@ def test_a_mistake_is_named_with_its_line(
     place, _, words = problem.partition(": ")
     assert place.rpartition(":")[0] == str(path)
     assert says in words
-    if name != "connections/mailchimp.yaml":  # options are checked apart from their file's lines
-        assert place == f"{path}:{line}"
+    assert place == f"{path}:{line}"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("dayly: 5", "quotas.dayly: hubspot has no quota dayly; it has ten_seconds, day,"),
+        ("day: -1", "quotas.day: Input should be greater than or equal to 0"),
+        ("day: {limit: 5, zone: Europe/Berlyn}", "quotas.day: no time zone Europe/Berlyn"),
+        ("scale: 0", "quotas.scale: limits cannot be scaled by 0"),
+        ("scale: little", "quotas.scale: could not convert string to float"),
+    ],
+)
+def test_a_quota_that_makes_no_sense_is_named_with_its_line(
+    folder: Path, override: str, says: str
+) -> None:
+    path = folder / "connections" / "hubspot.yaml"
+    text = path.read_text()
+    path.write_text(f"{text}quotas:\n  ten_seconds: 50\n  {override}\n")
+    (problem,) = problems(folder)
+    assert problem.startswith(f"{path}:{text.count(chr(10)) + 3}: {says}")
+
+
+def listed(folder: Path, name: str, *fields: str) -> None:
+    (folder / "fields").mkdir(exist_ok=True)
+    platform, kind = name.split("_")
+    rows = "".join(f"- {{name: {field}}}\n" for field in fields)
+    (folder / "fields" / f"{name}.yaml").write_text(
+        f"platform: {platform}\nobject: {kind}\nfields:\n{rows}"
+    )
+
+
+def test_a_mapping_writes_only_fields_that_the_destination_has(folder: Path) -> None:
+    path, line = spoil(folder, LEADS, "  City: trim(record.city)", "  Town: trim(record.city)")
+    listed(folder, "salesforce_Lead", *load_fields(folder))
+    (problem,) = problems(folder)
+    assert problem == (
+        f"{path}:{line}: hubspot_contact_to_salesforce_lead@1: Town: Lead has no such field"
+    )
+    listed(folder, "salesforce_Lead", *load_fields(folder), "Town")
+    assert load_folder(folder).fields.keys() == {"salesforce:Lead"}
+
+
+def test_a_mapping_reads_only_fields_that_the_source_has(folder: Path) -> None:
+    path, line = spoil(folder, LEADS, "  City: trim(record.city)", "  City: trim(record.town)")
+    reads = {"email", "firstname", "lastname", "company", "phone", "country", "city"}
+    reads |= {"hs_analytics_source", "numberofemployees", "lifecyclestage", "createdate"}
+    listed(folder, "hubspot_contact", *reads)
+    found = [problem for problem in problems(folder) if problem.startswith(f"{path}:{line}:")]
+    assert len(found) == 1
+    assert "town" in found[0]
+
+
+def test_a_field_list_is_named_by_connection_and_object(folder: Path) -> None:
+    listed(folder, "salesfrce_Lead", "Email")
+    path = folder / "fields" / "salesfrce_Lead.yaml"
+    assert problems(folder) == (f"{path}:1: must be called CONNECTION_OBJECT.yaml",)
+
+
+def load_fields(folder: Path) -> set[str]:
+    """What the mapping of the example writes."""
+    document = load_folder(EXAMPLE).mappings["hubspot_contact_to_salesforce_lead"]
+    return set(document.fields)
 
 
 def test_malformed_yaml(folder: Path) -> None:
