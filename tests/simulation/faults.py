@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
+from schemas.events import Origin
 from schemas.outcomes import OutcomeKind
 from streams.steps import acts, admit, people, runs, sending, settle, shape, work
 from streams.steps.rows import Values
@@ -137,6 +138,18 @@ def _cancelling_drops_live_changes() -> AbstractContextManager[Any]:
     return _both(patch.object(sending, "merge", merge), patch.object(settle, "merge", merge))
 
 
+def _read_when_received() -> AbstractContextManager[Any]:
+    true = shape.decide
+
+    def patched(work: Any, record: Any, *more: Any) -> None:
+        event = record.event
+        if event.origin is Origin.fetch:
+            event = event.model_copy(update={"occurred_ms": event.received_ms})
+        true(work, record.model_copy(update={"event": event}), *more)
+
+    return patch.object(people, "decide", patched)
+
+
 class _both(AbstractContextManager[Any]):  # noqa: N801 - reads as the function that it is
     def __init__(self, *patches: AbstractContextManager[Any]) -> None:
         self.patches = patches
@@ -162,4 +175,5 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "the second person to wait in a lane is forgotten": _a_waiting_person_is_lost,
     "a run ends before its records have": _a_run_ends_early,
     "cancelling a run drops the live change it carried": _cancelling_drops_live_changes,
+    "a page counts as read when it is received": _read_when_received,
 }

@@ -69,6 +69,7 @@ def judge(world: World, *, healed: bool) -> list[str]:
     problems += [*_verdicts(stories, wishes), *_ends(world)]
     if healed:
         problems += _contents(world, stories, wishes)
+        problems += _truth(world, stories)
         problems += _runs(world)
     return problems
 
@@ -403,6 +404,59 @@ def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterat
             and _fate(stories, row_id)[0] is not Standing.parked
         ):
             yield f"P2 fact {row_id[:8]}: counted {done.get(row_id, 0)}, has {facts[row_id]} fates"
+
+
+def _truth(world: World, stories: dict[str, Story]) -> Iterator[str]:
+    """In the end a destination holds what its source says: no matter what any step took for older.
+
+    Of persons with one object, of which nothing was ever refused; every change was
+    told.
+    """
+    whose = _owners(world)
+    alone = {p for p, n in Counter(whose.values()).items() if n == 1}
+    refused = {
+        (story.event.object_key, story.sync)
+        for story in stories.values()
+        if any(n.standing in (Standing.parked, Standing.discarded) for n in story.notes)
+    }
+    told = {
+        (s.event.object_key, s.sync)
+        for s in stories.values()
+        if not s.event.run and s.event.kind is not EventKind.deleted
+    }
+    first = {e.key: _event(e.message) for e in reversed(world.log.all(events_of("hubspot")))}
+    whole = {key for key, event in first.items() if not event.thin}
+    for contact in (c for p in world.portals.values() for c in p.contacts):
+        person = whose.get(contact.key)
+        if (
+            person is None
+            or person not in alone
+            or contact.skewed
+            or contact.silent
+            or contact.key not in whole
+        ):
+            continue
+        for sync in _of(world, contact.portal):
+            kind = SYNCS[sync].destination_object
+            shaped = MAPPINGS[sync].shape(contact.values, _NO_EVENT, person)
+            wanted = None if shaped.errors or kind == "visit" else shaped.fields
+            if wanted is None or (contact.key, sync) in refused or (contact.key, sync) not in told:
+                continue
+            platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
+            held = platform.objects.get((kind, person), {})
+            for name, value in wanted.items():
+                if held.get(name) != value:
+                    yield f"P2 {contact.key} {name}: {held.get(name)!r}, the source says {value!r}"
+
+
+def _owners(world: World) -> dict[str, str]:
+    """Object to person, of all objects that anything was told of."""
+    owners: dict[str, str] = {}
+    for entry in world.log.all(RESOLVED):
+        record = entry.message
+        assert isinstance(record, ResolvedRecord)
+        owners[record.event.object_key] = record.person
+    return owners
 
 
 _NO_EVENT = PlatformEvent(

@@ -24,6 +24,8 @@ class Contact:
     """(time, the whole object from then on)."""
     skewed: bool = False
     """It has told a time in the future: nobody can know its order."""
+    silent: bool = False
+    """It has changed without telling."""
 
     @property
     def key(self) -> str:

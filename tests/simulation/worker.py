@@ -81,18 +81,20 @@ class Worker:
         """Account to why."""
         self.verdicts: list[_Task] = []
         """Taken without a verdict: it comes late, or never."""
+        self.answers: list[tuple[int, list[Send]]] = []
+        """Offsets of reads, and what was read then and stands in no log yet."""
         self.requests = 0
         self.generous = False
         """Give nothing back, lose no answer: the end of a simulation."""
 
     def waiting(self) -> bool:
-        return bool(self.tasks or self.verdicts) or self.read < len(
+        return bool(self.tasks or self.verdicts or self.answers) or self.read < len(
             self.log.entries[self.topic, self.partition]
         )
 
     def crash(self) -> None:
         """Everything in memory is gone; from the first command that is not done, again."""
-        self.read, self.tasks, self.verdicts = 0, [], []
+        self.read, self.tasks, self.verdicts, self.answers = 0, [], [], []
 
     def step(self, now_ms: int, crash: float) -> None:
         entries = self.log.entries[self.topic, self.partition]
@@ -101,6 +103,10 @@ class Worker:
             message = entries[offset].message
             assert message is not None
             self._command(offset, message, now_ms, crash)
+        elif self.answers and (not self.tasks or self.draw.random() < 0.3):
+            offset, sends = self.answers[0]  # in order: a page's entry names its number
+            if self._commit(_received(sends, now_ms), {(offset, -1)}, crash):
+                self.answers.pop(0)
         elif self.verdicts and self.draw.random() < 0.3:
             task = self.verdicts.pop(0)
             late = _outcome(task, self.draw.choice([OutcomeKind.written, OutcomeKind.parked]),
@@ -136,9 +142,9 @@ class Worker:
                     if (offset, n) not in self.done
                 ]
             case FetchPages():
-                self._commit(self._fetch(message, now_ms), {(offset, -1)}, crash)
+                self.answers.append((offset, self._fetch(message, now_ms)))
             case ReadObjects():
-                self._commit(self._read_objects(message, now_ms), {(offset, -1)}, crash)
+                self.answers.append((offset, self._read_objects(message)))
             case Recall():
                 recalled = [t for t in self.tasks if t.row.row_id in message.row_ids]
                 self._give_back(recalled, "recalled", 0, now_ms, crash)
@@ -235,7 +241,7 @@ class Worker:
             self.portals[command.connection].event(
                 contacts[n], contacts[n].values, run=command.run,
                 record_no=command.record_no + position, origin=Origin.fetch,
-            ).model_copy(update={"received_ms": now_ms})
+            )
             for position, n in enumerate(numbers)
         ]  # fmt: skip
         page = JournalEntry(
@@ -245,17 +251,20 @@ class Worker:
         )  # fmt: skip
         return [*map(_sent, events), Send(JOURNAL, command.run, page)]
 
-    def _read_objects(self, command: ReadObjects, now_ms: int) -> list[Send]:
+    def _read_objects(self, command: ReadObjects) -> list[Send]:
         portal = self.portals[command.connection]
         found = [portal.contacts[int(n)] for n in command.object_ids]
-        return [
-            _sent(
-                portal.event(c, c.values, origin=Origin.read).model_copy(
-                    update={"received_ms": now_ms}
-                )
-            )
-            for c in found
-        ]
+        return [_sent(portal.event(c, c.values, origin=Origin.read)) for c in found]
+
+
+def _received(sends: list[Send], now_ms: int) -> list[Send]:
+    """What was read before comes into the log now: changes may have overtaken it."""
+    return [
+        send._replace(message=send.message.model_copy(update={"received_ms": now_ms}))
+        if isinstance(send.message, PlatformEvent)
+        else send
+        for send in sends
+    ]
 
 
 def _sent(event: PlatformEvent) -> Send:

@@ -143,6 +143,7 @@ class World:
         changes = portal.change(contact, self.now_ms)
         event = portal.webhook(contact, changes)
         if self.draw.random() < 0.03:
+            contact.silent = True
             event = portal.event(contact, {}, thin=True, kind=EventKind.deleted)
         for _ in range(self.draw.choice([1, 1, 1, 1, 2])):
             due_ms = self.now_ms + self.draw.choice([0, 10, 50, 400])
