@@ -56,7 +56,7 @@ def build(settings: EngineSettings, codec: Codec, catalogs: Catalogs, partitions
     people = app.table("people")
     runs = app.table("runs")
 
-    app.emits(t.RESOLVED, t.ASKED, t.ANSWERED, t.JOURNAL, t.PARKED, t.ACTS, t.RUNS)
+    app.emits(t.RESOLVED, t.ASKED, t.ANSWERED, t.JOURNAL, t.PARKED, t.FIXES, t.ACTS, t.RUNS)
     app.emits(*map(t.commands_of, t.PLATFORMS))
     app.ticks(t.TICKS, encode=lambda now_ms: codec.encode(Tick(now_ms=now_ms)))
 

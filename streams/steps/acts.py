@@ -5,10 +5,12 @@ from typing import Any
 import msgspec
 
 from schemas.control import Act, ActKind, Target
+from schemas.ids import derive
 from schemas.journal import JournalEntry, JournalKind, Standing
 from schemas.parked import Stage
 from schemas.topics import JOURNAL
-from streams.steps.rows import Account, Destination, Owed, Row, RunMark, Source, SyncState, Values
+from streams.steps.fixes import fix, unfix
+from streams.steps.rows import Account, Destination, Owed, Row, RunMark, SyncState, Values
 from streams.steps.sending import advance, parked_id, settle_parked
 from streams.steps.shape import map_again
 from streams.steps.work import Work
@@ -18,6 +20,7 @@ __all__ = ["BROADCAST", "act_on_all", "act_on_person"]
 BROADCAST = frozenset((
     ActKind.run_start, ActKind.run_pause, ActKind.run_resume, ActKind.run_cancel,
     ActKind.sync_pause, ActKind.sync_resume, ActKind.activate, ActKind.account_open,
+    ActKind.account_close,
 ))  # fmt: skip
 """Acts that every partition of persons must know; the others are about single persons."""
 
@@ -52,7 +55,9 @@ def _mark(work: Work, act: Act) -> None:
                 idle = next((r for r in index.runs if r not in busy), None)
                 if idle is not None:
                     del index.runs[idle]
-            index.runs[act.run] = RunMark("running", options.get("pins") or {})
+            index.runs[act.run] = RunMark(
+                "running", options.get("pins") or {}, force=bool(options.get("force"))
+            )
             work.forget_plans()
         case ActKind.run_pause | ActKind.run_resume | ActKind.run_cancel:
             state = {"run_pause": "paused", "run_resume": "running", "run_cancel": "cancelled"}
@@ -62,9 +67,15 @@ def _mark(work: Work, act: Act) -> None:
             index.paused[act.sync] = act.who
         case ActKind.sync_resume:
             index.paused.pop(act.sync, None)
+        case ActKind.account_close:
+            words = f"closed by {act.who}" + (f": {act.why}" if act.why else "")
+            known = {work.catalog.gate(name) for name in work.catalog.connections}
+            gates = {gate for gate in known if _names(act.account, gate)}
+            index.closed |= dict.fromkeys(sorted(gates or {act.account}), words)
         case ActKind.account_open:
-            for gate in index.accounts:
-                if act.account in (gate, gate.partition("/")[2]):
+            for gate in {*index.accounts, *index.closed}:
+                if _names(act.account, gate):
+                    index.closed.pop(gate, None)
                     index.accounts[gate] = Account()
         case ActKind.activate:
             name, _, version = act.definition.rpartition("@")
@@ -74,8 +85,14 @@ def _mark(work: Work, act: Act) -> None:
             raise AssertionError(f"{act.kind} is about persons")
 
 
+def _names(account: str, gate: str) -> bool:
+    """An act names an account by its platform's id, or as `platform/account`."""
+    return account in (gate, gate.partition("/")[2])
+
+
 def act_on_person(work: Work, act: Act) -> None:
-    """fix, unfix, release, discard: for the targets of this person; confirmed in the journal."""
+    """fix, unfix, release, discard, resend: for the targets of this person; confirmed in the
+    journal."""
     person = work.person
     if act.act_id in person.acts:
         return
@@ -91,6 +108,10 @@ def act_on_person(work: Work, act: Act) -> None:
 
 def _act_on(work: Work, act: Act, target: Target) -> bool:
     """Do it to one parked record -> whether there was anything to do."""
+    if act.kind is ActKind.resend:
+        return _resend(work, act)
+    if act.kind is ActKind.unfix and target.parked_id in work.person.sources:
+        return bool(unfix(work, target.parked_id, act))
     found = _owed(work, target)
     if found is None:
         return False  # settled meanwhile: nothing is owed under this name any more
@@ -98,7 +119,8 @@ def _act_on(work: Work, act: Act, target: Target) -> bool:
     row = owed.row
     match act.kind:
         case ActKind.fix | ActKind.unfix:
-            names = _fix(work, row, act)
+            mend = fix if act.kind is ActKind.fix else unfix
+            names = mend(work, row.source, act)
             words = f"{act.kind.value}: {', '.join(names)}"
             work.note(row, Standing.parked, owed.code, field=owed.field, reason=words, by=act.who)
         case ActKind.release:
@@ -126,19 +148,34 @@ def _owed(work: Work, target: Target) -> tuple[Destination, SyncState | None, Ow
     return None
 
 
-def _fix(work: Work, row: Row, act: Act) -> list[str]:
-    """Remember a value per source field, with the one at the source that it replaces; or no more.
-
-    -> the fields.
-    """
-    source = work.person.sources.setdefault(row.source, Source())
-    values: dict[str, Any] = msgspec.json.decode(act.values or b"{}")
-    for name, value in values.items():
-        if act.kind is ActKind.fix:
-            source.fixes[name] = (source.known.values.get(name), value)
-        else:
-            source.fixes.pop(name, None)
-    return sorted(values)
+def _resend(work: Work, act: Act) -> bool:
+    """All that the person's objects say now goes out again, whether it is equal or not: one record
+    for each sync that they have come through, or for the one that the act names. Facts do not."""
+    done = False
+    for name in work.catalog.names():
+        plan = work.plan(name, "") if act.sync in ("", name) else None
+        if plan is None or plan.fact:
+            continue
+        of = f"{plan.source}:{plan.source_object}:"
+        known = {
+            key: source.known.newest()
+            for key, source in work.person.sources.items()
+            if key.startswith(of) and (act.sync or name in source.decided)
+        }
+        if not known:
+            continue
+        done = True
+        there = work.person.destinations.setdefault(plan.target, Destination())
+        row = Row(
+            row_id=derive("resent", act.act_id, name, work.key), event_id=act.act_id, sync=name,
+            source=max(known, key=lambda key: (known[key], key)), fields=Values(), rank=RELEASED,
+            force=True,
+        )  # fmt: skip
+        work.note(row, Standing.waiting, "resent", reason=act.why, by=act.who)
+        map_again(work, plan, there, row, invalid=False)
+        if there.blank():
+            del work.person.destinations[plan.target]
+    return done
 
 
 def _release(work: Work, there: Destination, state: SyncState | None, owed: Owed, act: Act) -> bool:

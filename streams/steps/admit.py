@@ -26,7 +26,7 @@ from streams.steps.catalog import Catalog
 from streams.steps.outputs import Outputs
 from streams.steps.rows import Link, pack
 
-__all__ = ["admit", "claim", "learn", "refuse", "seen"]
+__all__ = ["admit", "claim", "enter", "full", "learn", "refuse", "seen"]
 
 DAY_MS = 24 * 3_600_000
 RECENT_DAYS = 8
@@ -43,6 +43,11 @@ def admit(link: Link, event: PlatformEvent, catalog: Catalog, out: Outputs) -> L
     if seen(link, event):
         refuse(event, catalog, out, Standing.duplicate, "duplicate", "came before")
         return link
+    return enter(link, event, catalog, out)
+
+
+def enter(link: Link, event: PlatformEvent, catalog: Catalog, out: Outputs) -> Link:
+    """An event that is no repeat: on to its person, or into the row until that is known."""
     identity = catalog.identity(event)
     if link.state == "linked":
         _pass_on(link, event, identity, out)
@@ -50,7 +55,7 @@ def admit(link: Link, event: PlatformEvent, catalog: Catalog, out: Outputs) -> L
     alone = identity is None or event.kind is EventKind.deleted or not (identity or event.thin)
     if alone and link.state != "asking":
         return _linked(link, person_key(event.object_key), catalog, out, (event,))
-    if len(link.waiting) >= WAITING_MAX or sum(map(len, link.waiting)) > WAITING_BYTES_MAX:
+    if full(link):
         words = f"{len(link.waiting)} events of this object wait for its address already"
         refuse(event, catalog, out, Standing.parked, "too_many_waiting", words)
         return link
@@ -64,6 +69,12 @@ def admit(link: Link, event: PlatformEvent, catalog: Catalog, out: Outputs) -> L
         link.state, link.asked_ms = "reading", event.received_ms
         _read(event, catalog, out)
     return link
+
+
+def full(link: Link) -> bool:
+    """Whether as many events as a row may hold wait for their person."""
+    sizes = [len(packed) for packed in link.waiting]
+    return len(sizes) >= WAITING_MAX or sum(sizes) > WAITING_BYTES_MAX
 
 
 def learn(link: Link, answered: AddressAnswered, catalog: Catalog, out: Outputs) -> Link:

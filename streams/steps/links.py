@@ -5,10 +5,12 @@ import contextlib
 import msgspec
 
 from schemas.base import Message
+from schemas.control import Again
 from schemas.events import PlatformEvent
 from schemas.identity import AddressAnswered, LinkClaim
 from schemas.journal import Standing
 from streams.steps.admit import admit, claim, learn, refuse, seen
+from streams.steps.again import again_at_admit
 from streams.steps.catalog import Catalog
 from streams.steps.outputs import Outputs, Send
 from streams.steps.rows import Link, pack, unpack_link
@@ -39,6 +41,9 @@ class Links:
                 link = learn(link, message, self.catalog, self.out)
             case LinkClaim():
                 link = claim(link, message, self.catalog, self.out)
+            case Again():
+                self.now_ms = max(self.now_ms, message.when_ms)
+                link = again_at_admit(link, message, self.catalog, self.out)
             case _:
                 raise TypeError(f"{type(message).__name__} does not concern source objects")
         self.rows.put(key, pack(link))

@@ -13,11 +13,12 @@ for send in people.close():
 """
 
 from schemas.base import Message
-from schemas.control import Act, Tick
+from schemas.control import Act, Again, Tick
 from schemas.events import ResolvedRecord
 from schemas.outcomes import AccountState, RecordOutcome
 from streams.steps import facts
 from streams.steps.acts import BROADCAST, act_on_all, act_on_person
+from streams.steps.again import again_at_shape
 from streams.steps.catalog import Catalog
 from streams.steps.outputs import Outputs, Send
 from streams.steps.rows import Account, Index, Person, pack, unpack_index, unpack_person
@@ -71,6 +72,11 @@ class People:
                 self._open(key)
                 act_on_person(work, message)
                 self._save()
+            case Again():
+                index.now_ms = max(index.now_ms, message.when_ms)
+                self._open(key)
+                again_at_shape(work, message)
+                self._save()
             case AccountState():
                 index.now_ms = max(index.now_ms, message.at_ms)
                 account = Account(message.open, message.until_ms, message.reason)
@@ -105,7 +111,7 @@ class People:
 
     def _save(self) -> None:
         person = self.work.person
-        if person.sources or person.destinations:
+        if person.sources or person.destinations or person.mended:
             self.rows.put(self.work.key, pack(person))
         self.work.out.keep()
 
@@ -140,6 +146,8 @@ class People:
         mark = index.runs.get(run) if run else None
         if mark is not None and mark.state == "cancelled":
             return False  # what waits here gets its fate
+        if gate in index.closed:
+            return True
         account = index.accounts.get(gate)
         paused = sync in index.paused or (mark is not None and mark.state == "paused")
         return paused or (account is not None and not account.open)

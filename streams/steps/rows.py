@@ -96,6 +96,8 @@ class Row(Struct, array_like=True):
     """The worker gave it back until then."""
     force: bool = False
     """Goes out also where it equals what stands there; never where it is older."""
+    asked: bool = False
+    """Somebody asked for it, and what it waits for has not been told yet."""
 
 
 class Owed(Struct, array_like=True):

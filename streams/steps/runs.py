@@ -11,9 +11,9 @@ from typing import Any
 
 from schemas.base import Message
 from schemas.commands import FetchPages
-from schemas.control import Act, ActKind, Tick
+from schemas.control import Act, ActKind, Target, Tick
 from schemas.journal import JournalEntry, JournalKind, RowNote, Standing
-from schemas.topics import ACTS, JOURNAL, RUNS, commands_of
+from schemas.topics import ACTS, JOURNAL, PARKED, RUNS, commands_of
 from streams.steps.acts import BROADCAST
 from streams.steps.catalog import Catalog, Flow
 from streams.steps.control import FINAL, move
@@ -139,12 +139,23 @@ class Runs:
         if act.kind in BROADCAST:
             self._broadcast(act)
         else:
-            by_person: dict[str, list[Any]] = {}
-            for target in act.targets:
-                by_person.setdefault(target.person, []).append(target)
-            for person, targets in by_person.items():
-                self.out.send(ACTS, person, act.model_copy(update={"targets": targets}))
+            self._bring(act)
         self._journal(act, act.why)
+
+    def _bring(self, act: Act) -> None:
+        """To the persons it is about. What was parked before it was a person's has none yet."""
+        match _stage(act):
+            case "decode" | "intake":  # taken in again from its place, or given up, by who asks
+                for target in act.targets:
+                    self.out.send(PARKED, target.parked_id, None)
+            case "admit" | "shape":
+                pass  # each event is brought along by who asks, see `Again`
+            case _:
+                by_person: dict[str, list[Target]] = {}
+                for target in act.targets:
+                    by_person.setdefault(target.person, []).append(target)
+                for person, targets in by_person.items():
+                    self.out.send(ACTS, person, act.model_copy(update={"targets": targets}))
 
     def _broadcast(self, act: Act) -> None:
         for partition in range(self.partitions):
@@ -204,7 +215,8 @@ class Runs:
         standing = note.standing.value
         if note.was:
             counts[note.was] = counts.get(note.was, 0) - 1
-        counts[standing] = counts.get(standing, 0) + 1
+        if note.standing is not Standing.in_transit:  # that is what has been fetched beyond them
+            counts[standing] = counts.get(standing, 0) + 1
         run.released += run.state in FINAL and note.code == "released"
         if standing == "out":
             run.departed += 1
@@ -308,6 +320,14 @@ class Runs:
     def _save(self, run: Run) -> None:
         self._active[run.run] = None
         self.rows.put(run.run, pack(run))
+
+
+def _stage(act: Act) -> str:
+    """Where what it is about was parked; empty: in the state of a person."""
+    if act.kind not in (ActKind.release, ActKind.discard):
+        return ""
+    told: dict[str, Any] = json.loads(act.values or b"{}")
+    return str(told.get("stage", ""))
 
 
 def _fetching(run: Run) -> bool:

@@ -147,7 +147,7 @@ def advance(work: Work, there: Destination) -> None:
             state.next = None
             _depart(work, plan, there, row)
     for row in behind:
-        if row.standing != Standing.waiting:
+        if row.standing != Standing.waiting or row.asked:
             assert there.out is not None
             work.note(row, Standing.waiting, "behind", by=there.out.row_id)
     for name in [n for n, s in there.syncs.items() if s.idle()]:
@@ -187,7 +187,7 @@ def wait(work: Work, plan: Plan | None, row: Row, code: str) -> None:
     if row.lane != lane:
         row.lane = lane
         work.lanes.join(lane, work.key)
-    if row.standing != Standing.waiting:
+    if row.standing != Standing.waiting or row.asked:
         work.note(row, Standing.waiting, code, reason=_reason(work, plan, row, code))
 
 

@@ -15,6 +15,7 @@ from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps import facts
 from streams.steps.catalog import Plan, Shaped
+from streams.steps.fixes import overtaken
 from streams.steps.rows import Destination, Row, Source, Values
 from streams.steps.sending import advance, mended, offer, owe
 from streams.steps.values import OBJECT_BITS, fold, patch, stamp_of, timed
@@ -43,7 +44,7 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     stale = False
     if event.kind not in NOT_FOLLOWED and reads:
         work.person.sources[key] = source
-        stale = _learn(source, event, reads)
+        stale = _learn(work, source, event, reads)
     for plan in plans:
         row = Row(
             row_id=row_id(event.event_id, plan.sync), event_id=event.event_id, sync=plan.sync,
@@ -51,7 +52,7 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
             rank=_rank(event),
         )  # fmt: skip
         if again:
-            row.standing, row.rank = Standing.parked.value, RELEASED
+            row.standing, row.rank, row.asked = Standing.waiting.value, RELEASED, True
         mark = work.index.runs.get(event.run) if event.run else None
         row.force = mark is not None and mark.force
         if mark is not None and mark.state == "cancelled":
@@ -123,7 +124,7 @@ def _rank(event: PlatformEvent) -> int:
     return 2 if event.run else 0
 
 
-def _learn(source: Source, event: PlatformEvent, reads: frozenset[str]) -> bool:
+def _learn(work: Work, source: Source, event: PlatformEvent, reads: frozenset[str]) -> bool:
     """Enter the event into the snapshot -> whether it is stale.
 
     A source time later than receipt + 5 min counts as receipt, and is uncertain.
@@ -135,9 +136,7 @@ def _learn(source: Source, event: PlatformEvent, reads: frozenset[str]) -> bool:
     changed, stale = patch(source.known, seen, reads, at_ms, whole=not event.thin, certain=certain)
     if changed:
         source.revision += 1
-        known = source.known.values
-        for name in [f for f, (old, _) in source.fixes.items() if known.get(f) != old]:
-            del source.fixes[name]  # the source says something else now
+        overtaken(work, event.object_key, source)
     return stale
 
 

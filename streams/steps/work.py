@@ -12,6 +12,7 @@ from streams.steps.rows import Index, Lane, Person, Row, pack, unpack_names
 
 __all__ = ["Lanes", "Rows", "Work", "without_values"]
 
+ASKED = ("released", "resent")
 BUCKET = 200
 """Persons in one row of a lane: about 7 kB, written anew when one joins."""
 
@@ -123,6 +124,7 @@ class Work:
             ),
         )  # fmt: skip
         row.standing = standing.value
+        row.asked = code in ASKED
 
 
 def without_values(words: str, values: dict[str, Any]) -> str:

@@ -5,11 +5,12 @@ import json
 import pytest
 
 from schemas import ids
-from schemas.control import Act, ActKind, Tick
+from schemas.control import Act, ActKind, Target, Tick
 from schemas.events import Origin
 from schemas.journal import JournalKind
 from schemas.outcomes import OutcomeKind
-from schemas.parked import ParkedRecord
+from schemas.parked import Fix, ParkedRecord
+from schemas.topics import FIXES
 from streams.steps.catalog import Catalog
 from streams.steps.people import People
 from tests.simulation.definitions import CONNECTIONS, MAPPINGS, SYNCS
@@ -208,3 +209,127 @@ def test_a_person_at_whom_the_step_throws_holds_up_nobody_behind(
         patched.setattr(People, "_go_on", go_on)
         assert [row.person for row in desk.account(open=True).out] == [desk.who]
     assert [row.person for row in desk.take(Tick(now_ms=10_000)).out] == [first]
+
+
+# ---- closed by hand
+
+
+def test_an_account_closed_by_hand_takes_nothing_whatever_its_worker_says() -> None:
+    desk = Desk("leads", "news").act(ActKind.account_close, account="salesforce/o1", why="wrong")
+    desk.event(ANN, 100)
+    assert [b.sync for b in desk.uploads] == ["news"]
+    [waits] = [n for n in desk.notes if n.standing == "waiting"]
+    assert (waits.code, waits.reason) == ("closed_by_hand", "closed by eve: wrong")
+    assert desk.account(open=True).out == [], "the worker opens it after a probe"
+    assert desk.take(Tick(now_ms=60_000)).out == []
+    assert desk.act(ActKind.account_open, account="salesforce/o1").sent["Phone"] == "1"
+    assert desk.index.closed == {}
+
+
+def test_an_account_may_be_named_by_its_id_alone() -> None:
+    desk = Desk().act(ActKind.account_close, account="o1").event(ANN, 100)
+    assert desk.out == []
+    assert desk.act(ActKind.account_open, account="o1").sent["Phone"] == "1"
+
+
+# ---- sent again, equal or not
+
+
+def test_a_forced_run_sends_what_is_equal_and_another_does_not() -> None:
+    desk = Desk().event(ANN, 100)
+    desk.written(desk.row)
+    again = {"number": 1, "run": RUN, "record_no": 0, "origin": Origin.fetch}
+    assert desk.event(ANN, 200, **again).told == ["unchanged"]
+    desk.act(ActKind.run_start, run=RUN, sync="leads", values=b'{"force": true}')
+    assert desk.event({**ANN, "x": "1"}, 300, **again).sent["Phone"] == "1"
+    assert desk.written(desk.row).told == ["written"]
+
+
+def test_a_forced_run_never_overwrites_what_is_newer() -> None:
+    desk = Desk().act(ActKind.run_start, run=RUN, sync="leads", values=b'{"force": true}')
+    desk.event({**ANN, "phone": "2"}, 300)
+    desk.written(desk.row)
+    desk.event(ANN, 200, run=RUN, record_no=0, origin=Origin.fetch)
+    assert desk.told == ["stale"]
+
+
+def test_a_person_sent_again_is_a_record_of_its_own_for_each_sync() -> None:
+    desk = Desk("leads", "news").event(ANN, 100)
+    for row, batch in [(r, b) for b in desk.uploads for r in b.rows]:
+        kind = {"connection": batch.connection, "object_type": batch.object_type}
+        desk.outcome(OutcomeKind.written, row, sync=batch.sync, object_id="1", **kind)
+    desk.act(ActKind.resend, act_id="a1", targets=[Target(parked_id="", person=desk.who)])
+    assert {b.sync: b.priority for b in desk.uploads} == {"leads": "released", "news": "released"}
+    assert [(n.standing, n.code, n.by) for n in desk.notes if n.code] == [
+        ("waiting", "resent", "eve")
+    ] * 2
+    [entry] = [e for e in desk.journal if e.kind is JournalKind.confirmed]
+    assert entry.records == 1
+    rows = {n.row_id for n in desk.notes}
+    assert len(rows) == 2
+    assert rows == {r.row_id for r in desk.out}
+
+
+def test_a_resend_can_be_for_one_sync_and_never_repeats_a_fact() -> None:
+    desk = Desk("leads", "visits").event({**ANN, "page": "/"}, 100)
+    targets = [Target(parked_id="", person=desk.who)]
+    desk.act(ActKind.resend, sync="visits", targets=targets)
+    assert desk.out == []
+    desk.act(ActKind.resend, sync="leads", targets=targets)
+    assert [(n.sync, m.code) for n in desk.journal for m in n.rows] == [
+        ("leads", "resent"), ("leads", "behind"),
+    ]  # fmt: skip
+
+
+# ---- fixes are listed as long as they apply
+
+
+def fixed() -> tuple[Desk, ParkedRecord, list[Fix | None]]:
+    desk, record = refused()
+    told = {"sync": "leads", "targets": desk.target(record), "values": b'{"phone": "2"}'}
+    desk.act(ActKind.fix, **told)
+    listed = fixes(desk)
+    desk.act(ActKind.release, **told)
+    desk.written(desk.row)
+    return desk, record, listed
+
+
+def fixes(desk: Desk) -> list[Fix | None]:
+    return [s.message for s in desk.sends if s.topic == FIXES]  # type: ignore[misc]
+
+
+def test_a_fix_is_listed_with_what_it_replaces_and_by_whom() -> None:
+    desk, _, [fix] = fixed()
+    assert fix is not None
+    assert (fix.person, fix.source, fix.field) == (desk.who, "hub:contact:1", "phone")
+    assert (fix.was, fix.value, fix.who, fix.why) == (b'"bad"', b'"2"', "eve", "asked")
+
+
+def test_a_fix_that_the_source_has_overtaken_is_not_listed_any_more() -> None:
+    desk, _, _ = fixed()
+    assert fixes(desk.event({"company": "initech"}, 200, thin=True)) == []
+    assert fixes(desk.event({"phone": "3"}, 300, thin=True)) == [None]
+
+
+def test_a_fix_is_removed_by_its_object_long_after_the_record_was_settled() -> None:
+    desk, _, _ = fixed()
+    target = [Target(parked_id="hub:contact:1", person=desk.who)]
+    desk.act(ActKind.unfix, targets=target, values=b'{"phone": null}')
+    assert fixes(desk) == [None]
+    assert desk.person.sources["hub:contact:1"].fixes == {}
+    desk.act(ActKind.unfix, targets=target, values=b'{"phone": null}', act_id="again")
+    assert [e.records for e in desk.journal] == [0]
+    desk.act(ActKind.resend, targets=[Target(parked_id="", person=desk.who)])
+    assert desk.sent["Phone"] == "bad"
+
+
+def test_what_was_released_and_still_waits_says_what_for() -> None:
+    desk, record = refused()
+    desk.account(open=False).act(ActKind.release, sync="leads", targets=desk.target(record))
+    assert desk.out == []
+    assert [(n.was, n.standing, n.code, n.reason) for n in desk.notes] == [
+        ("parked", "waiting", "released", "asked"),
+        ("waiting", "waiting", "account_closed", "unpaid"),
+    ]
+    assert desk.take(Tick(now_ms=60_000)).told == [], "said once"
+    assert desk.account(open=True).told == ["out"]
