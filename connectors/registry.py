@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,15 +11,20 @@ from connectors.base import Connector, Http
 from connectors.http import HttpClient
 from schemas.definitions import Connection
 from schemas.secrets import SecretMissing, resolve
+from schemas.yamlfile import ConfigInvalid
 
 __all__ = ["CONNECTORS", "Misconfigured", "build", "connector_class", "platforms", "register"]
 
-CONNECTORS: dict[str, str | type[Connector]] = {
+DESCRIPTIONS = Path(__file__).with_name("platforms")
+"""Each `<name>.yaml` there is a platform without code."""
+
+CONNECTORS: dict[str, str | Path | type[Connector]] = {
+    **{path.stem: path for path in sorted(DESCRIPTIONS.glob("*.yaml"))},
     "hubspot": "connectors.platforms.hubspot:HubSpot",
     "mailchimp": "connectors.platforms.mailchimp:Mailchimp",
     "salesforce": "connectors.platforms.salesforce:Salesforce",
 }
-"""Imported when needed: a worker for one platform does not load the others."""
+"""Imported or read when needed: a worker for one platform does not load the others."""
 
 
 class Misconfigured(Exception):
@@ -35,14 +41,24 @@ def register(platform: str, connector: type[Connector]) -> None:
 
 
 def connector_class(platform: str) -> type[Connector]:
-    """Raises Misconfigured for a platform that nobody wrote."""
+    """Raises Misconfigured for a platform that nobody wrote, or whose description is wrong."""
     known = CONNECTORS.get(platform)
     if known is None:
         raise Misconfigured(f"unknown platform {platform!r}; known: {', '.join(platforms())}")
     if isinstance(known, str):
         module, _, name = known.partition(":")
         known = CONNECTORS[platform] = getattr(importlib.import_module(module), name)
+    elif isinstance(known, Path):
+        known = CONNECTORS[platform] = _described(known)
     return known
+
+
+def _described(path: Path) -> type[Connector]:
+    declared = importlib.import_module("connectors.declared")
+    try:
+        return declared.declared(declared.load(path))
+    except ConfigInvalid as error:
+        raise Misconfigured(str(error)) from None
 
 
 def build(

@@ -8,9 +8,10 @@ They share no code with the rest of the project, so a mistake there is not repea
 Each file of a platform names the pages it follows. `admin.py` lists what a test may ask of it.
 """
 
+from simulators.declared import declared
 from simulators.hubspot import HubSpot
 from simulators.mailchimp import Mailchimp
 from simulators.salesforce import Salesforce
 from simulators.server import Platform
 
-__all__ = ["HubSpot", "Mailchimp", "Platform", "Salesforce"]
+__all__ = ["HubSpot", "Mailchimp", "Platform", "Salesforce", "declared"]

@@ -6,6 +6,7 @@ import typer
 
 from connectors.registry import platforms
 from connectors.run import ConnectorsConfig, TopicsMissing, run
+from schemas import topics
 from syncline import cluster, telemetry
 from syncline.errors import Failed, Misused
 from syncline.settings import Settings
@@ -16,7 +17,8 @@ app = typer.Typer()
 @app.command()
 def connectors(
     platform: Annotated[
-        list[str] | None, typer.Option(help="Only this one; may be repeated. Default: all.")
+        list[str] | None,
+        typer.Option(help="Only this one; may be repeated. Default: all that have topics."),
     ] = None,
     admin_port: Annotated[
         int,
@@ -38,7 +40,7 @@ def connectors(
     codec = cluster.codec(settings)
     config = ConnectorsConfig(
         kafka=settings.kafka_config(),
-        platforms=platform or platforms(),
+        platforms=platform or [name for name in platforms() if name in topics.PLATFORMS],
         slot=settings.slot,
         admin_port=admin_port,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connectors.base import Row
-from simulators import HubSpot, Mailchimp, Platform, Salesforce
+from simulators import HubSpot, Mailchimp, Platform, Salesforce, declared
 from simulators.portal import Contact, Lead
 
 SEEDED = 10
@@ -35,6 +35,14 @@ class Place:
     """Results stand in the order of the rows, by the platform's promise."""
     refusal_field: str = ""
     """Field that a refusal names; some platforms name none."""
+    reads: frozenset[str] = frozenset({"changes", "ids", "keys"})
+    """What can be asked for, besides the fields."""
+    read_method: str = "GET"
+    """Of a page of changes, or of the fields where there are none."""
+    one_way: bool = False
+    """Objects whose id is known and others are written alike."""
+    unseen: bool = False
+    """The answer says nothing by which a row left out could be missed."""
 
     def row(self, n: int, name: str = "Ann", *, object_id: str = "", address: str = "") -> Row:
         fields = {
@@ -75,6 +83,52 @@ def _salesforce(**options: Any) -> Salesforce:
 def _mailchimp(**options: Any) -> Mailchimp:
     return Mailchimp([(_address(n), "subscribed", {}) for n in range(SEEDED)], **options)
 
+
+def _declared(
+    name: str, object_type: str, secrets: Mapping[str, str], first_name: str, write: str,
+    seed: Mapping[str, Any], **more: Any,
+) -> Place:  # fmt: skip
+    """A platform that is simulated from a description. `seed`: values of people who are there
+    already, with their number in place of `{n}`."""
+    make = declared(name)
+
+    def seeded(**options: Any) -> Platform:
+        people = [
+            {key: value.format(n=n) for key, value in {"email": _address(n), **seed}.items()}
+            for n in range(SEEDED)
+        ]
+        return make(people, **options)
+
+    more = {"key": "", "address": "email", "refusal_field": "email", **more}
+    return Place(object_type, make, seeded, secrets, first_name=first_name, write=write, **more)
+
+
+DECLARED: dict[str, Place] = {
+    "klaviyo": _declared(
+        "klaviyo",
+        "profile",
+        {"api_key": "klaviyo-key"},
+        "first_name",
+        "/api/profile-import",
+        {},
+        key="external_id",
+        throttles=({"headers": {"Retry-After": "7"}}, {"bare": True}),
+        one_way=True,
+    ),
+    "customerio": _declared(
+        "customerio",
+        "person",
+        {"site_id": "customerio-site", "api_key": "customerio-key"},
+        "first_name",
+        "/api/v2/batch",
+        {"id": "seeded-{n}"},
+        throttles=({"headers": {"Retry-After": "7"}}, {}, {"bare": True}),
+        reads=frozenset(),
+        one_way=True,
+        unseen=True,
+    ),
+}
+"""Described in `connectors/platforms/<name>.yaml`, simulated by `simulators/platforms/`."""
 
 PLACES: dict[str, Place] = {
     "hubspot": Place(
@@ -121,4 +175,5 @@ PLACES: dict[str, Place] = {
         matches=False,
         refusal_field="email_address",
     ),
+    **DECLARED,
 }

@@ -1,0 +1,264 @@
+"""A platform without code: one class that does what a description says.
+
+A description is `connectors/platforms/<name>.yaml`, in the words of `declared_model.py`; how one is
+written: docs/add-a-platform.md. `load` reads it and names every mistake with its line; `declared`
+makes the connector class of it, which keeps the contract of `base.py` like any other.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, create_model
+
+from connectors.base import (
+    Answer,
+    ByIds,
+    ByKeys,
+    Changes,
+    Fetch,
+    FieldsOf,
+    Http,
+    ObjectSpec,
+    Page,
+    PlatformError,
+    Row,
+    Spec,
+)
+from connectors.declared_checks import problems
+from connectors.declared_errors import outcome_of, rule_of, there_already
+from connectors.declared_forms import as_text, compiled, holds, look
+from connectors.declared_model import Description, Read, Write
+from connectors.declared_pages import entries, field_found, following
+from connectors.declared_rows import Known, Shape, Way
+from connectors.outcome import Outcome
+from schemas.yamlfile import ConfigInvalid, read_yaml, validated
+
+__all__ = ["Declared", "declared", "load"]
+
+T = TypeVar("T")
+
+
+def load(path: Path) -> Description:
+    """A description from its file. Raises ConfigInvalid: every mistake with file and line."""
+    data, lines = read_yaml(path)
+    description = validated(data, lines, Description)
+    if wrong := [lines.problem(where, what) for where, what in problems(description)]:
+        raise ConfigInvalid(wrong)
+    return description
+
+
+def declared(description: Description) -> type["Declared"]:
+    """The connector class of a platform."""
+    shapes = {name: Shape(form) for name, form in description.objects.items()}
+    members = {
+        "__doc__": description.about,
+        "description": description,
+        "shapes": shapes,
+        "spec": Spec(
+            platform=description.platform,
+            base_url=description.base_url,
+            config=_config(description),
+            secrets=tuple(description.secrets),
+            objects={name: _spec(shape) for name, shape in shapes.items()},
+            fetchable=frozenset(n for n, form in description.objects.items() if form.changes),
+        ),
+    }
+    return type(description.platform.title().replace("_", ""), (Declared,), members)
+
+
+def _config(description: Description) -> type[BaseModel]:
+    fields: dict[str, Any] = {
+        name: (
+            str,
+            Field(
+                default=... if option.default is None else option.default,
+                description=option.about,
+                pattern=option.pattern or None,
+            ),
+        )
+        for name, option in description.options.items()
+    }
+    closed = ConfigDict(frozen=True, extra="forbid")
+    return create_model(f"{description.platform}_options", __config__=closed, **fields)
+
+
+def _spec(shape: Shape) -> ObjectSpec:
+    form = shape.form
+    keys = form.keys
+    return ObjectSpec(
+        kind=form.kind,
+        repeat=form.repeat,
+        batch_rows_max=form.rows_max,
+        batch_bytes_max=form.bytes_max,
+        write_quota=form.write_quota,
+        read_quota=form.read_quota,
+        match_quota=form.match_quota,
+        key_field=form.key_field,
+        key_option=form.key_option,
+        identity_field=form.identity_field,
+        together=shape.together,
+        evidence=form.evidence,
+        match_rows_max=keys.rows_max if keys else 1,
+        match_bytes_max=keys.bytes_max if keys else 2_500,
+        read_rows_max=form.ids.rows_max if form.ids else 1,
+    )
+
+
+class Declared:
+    """One connection to a described platform."""
+
+    spec: ClassVar[Spec]
+    description: ClassVar[Description]
+    shapes: ClassVar[Mapping[str, Shape]]
+
+    def __init__(self, config: BaseModel, secrets: Mapping[str, SecretStr], http: Http) -> None:
+        auth = self.description.auth
+        self.config, self.http, self._secrets = config, http, secrets
+        self._option = config.model_dump()
+        self._token: SecretStr | None = None
+        self._proof = compiled({**self.description.headers, **auth.headers})
+        self._basic = compiled(auth.basic)
+
+    def map_fields(self, object_type: str, row: Row) -> Any:
+        """The row as its template says. Pure."""
+        shape = self.shapes[object_type]
+        return shape.way(row).row(shape.known(row, self._option))
+
+    async def upload_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        """One request; a second one where the object turns out to be there already."""
+        shape, row = self.shapes[object_type], rows[0]
+        way, known = shape.way(row), [shape.known(one, self._option) for one in rows]
+        try:
+            answer = await self._write(way, known)
+        except PlatformError as error:
+            there = there_already(self.description.errors, error)
+            if there and len(rows) == 1 and not row.object_id:
+                again = Row(row.row_id, row.person, there, row.fields, row.occurred_ms)
+                return await self.upload_batch(object_type, [again])
+            return [self.handle_error(error)] * len(rows)
+        return way.verdicts(answer, known)
+
+    async def _write(self, way: Way, known: Sequence[Known]) -> Any:
+        shaped = [way.row(one) for one in known]
+        scope = {**known[0], "rows": shaped, "row": shaped[0]}
+        return await self._call(way.form, way.path(scope), way.query(scope), way.body(scope))
+
+    def handle_error(self, error: PlatformError) -> Outcome:
+        """By the error table. Pure."""
+        return outcome_of(self.description.errors, error)
+
+    async def fetch_records(self, request: Fetch) -> Page:
+        """One request. Raises PlatformError; LookupError where the description has no such read."""
+        shape, known = self.shapes[request.object_type], {"option": self._option}
+        form = shape.form
+        match request:
+            case Changes(cursor=cursor, fields=fields, rows_max=rows_max):
+                read = _given(form.changes)
+                limit = min(rows_max or read.rows_max, read.rows_max)
+                known |= {"limit": limit, "names": list(fields)}
+                answer = await self._read(read, known | ({"cursor": cursor} if cursor else {}))
+                records = entries(answer, read)
+                after, last = following(read.cursor, answer, records, limit, cursor)
+                return Page([shape.found(record) for record in records], after, last)
+            case ByIds(ids=ids, fields=fields):
+                read = _given(form.ids)
+                known |= {"id": ids[0], "ids": list(ids), "names": list(fields)}
+                answer = await self._read(read, known, none=read.none)
+                return Page([shape.found(record) for record in entries(answer, read)])
+            case ByKeys(field=field, values=values, fields=fields):
+                read = _given(form.keys)
+                known |= {"field": field, "value": values[0], "values": list(values)}
+                known |= {"names": [field, *fields]}
+                answer = await self._read(read, known, none=read.none)
+                asked = {value.lower(): value for value in values}
+                found = [shape.found(r).keyed(field, asked) for r in entries(answer, read)]
+                last = following(read.cursor, answer, [], 0, "")[1]
+                return Page([one for one in found if one.key.lower() in asked], "", last)
+            case FieldsOf():
+                return await self._fields(shape)
+
+    async def _fields(self, shape: Shape) -> Page:
+        """The platform's list; where it has none, what the description names, after a probe."""
+        form, known = shape.form, {"option": self._option}
+        if form.field_list is None:
+            await self._read(self.description.probe, known)
+            return Page(
+                [field_found(n, {"name": n, "type": f.type}) for n, f in form.fields.items()]
+            )
+        answer = await self._read(form.field_list, known)
+        found = entries(answer, form.field_list)
+        return Page([field_found(as_text(look(one, form.field_name)), one) for one in found])
+
+    async def _read(self, read: Read, known: Known, *, none: Sequence[int] = ()) -> Any:
+        """The answer; None where its status is in `none`."""
+        path, query = compiled(read.path, path=True)(known), compiled(read.query)(known)
+        body = None if read.body is None else compiled(read.body)(known)
+        try:
+            return await self._call(read, path, query, body)
+        except PlatformError as error:
+            if error.status not in none:
+                raise
+            return None
+
+    async def _call(
+        self, form: Read | Write, path: str, query: Mapping[str, Any], body: Any
+    ) -> Any:
+        """The decoded answer. With a fresh token where ours has expired: once, then it stands."""
+        params = {name: text for name, value in query.items() if (text := as_text(value))}
+        for last in (False, True):
+            token = self._token
+            try:
+                headers = await self._headers()
+                token = self._token
+                answer = await self.http.request(
+                    form.method, path, params=params or None, json=body, headers=headers
+                )
+                return _success(form, answer)
+            except PlatformError as error:
+                rule = rule_of(self.description.errors, error)
+                if last or rule is None or rule.is_ != "renew":
+                    raise
+                if self._token is token:  # nobody else has renewed it meanwhile
+                    self._token = None
+        raise AssertionError("unreachable")
+
+    async def _headers(self) -> dict[str, str]:
+        known: Known = {n: s.get_secret_value() for n, s in self._secrets.items()}
+        known["option"] = self._option
+        if self.description.auth.login is not None:
+            self._token = self._token or await self._login(known)
+            known["token"] = self._token.get_secret_value()
+        filled: dict[str, str] = self._proof(known)
+        if pair := str(self._basic(known)):
+            filled["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        return filled
+
+    async def _login(self, known: Known) -> SecretStr:
+        login = self.description.auth.login
+        assert login is not None
+        path = compiled(login.path, path=True)(known)
+        query, form = compiled(login.query)(known), compiled(login.form)(known)
+        answer = await self.http.request(
+            login.method, path, params=query or None, form=form or None
+        )
+        token = look(answer.json(), login.token)
+        if not isinstance(token, str) or not token:
+            raise PlatformError(answer.status, "the login gave no token", answer.headers)
+        return SecretStr(token)
+
+
+def _given(read: T | None) -> T:
+    if read is None:
+        raise LookupError("the description says nothing of such a read")
+    return read
+
+
+def _success(form: Read | Write, answer: Answer) -> Any:
+    """The decoded body; None for an empty one. Raises PlatformError for a 2xx that is none."""
+    body = answer.json() if answer.body else None
+    strange = form.only is not None and set(body or {}) - set(form.only)
+    if strange or not holds(body, form.success):
+        raise PlatformError(answer.status, body, answer.headers)
+    return body

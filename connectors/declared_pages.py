@@ -1,0 +1,43 @@
+"""Answers to reads of a described platform: their records, and where the next page begins. Pure."""
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from connectors.base import Found, PlatformError
+from connectors.declared_forms import MISSING, as_text, look
+from connectors.declared_model import Cursor, Read
+
+__all__ = ["entries", "field_found", "following"]
+
+
+def entries(answer: Any, read: Read) -> list[Any]:
+    """The records of an answer. Raises PlatformError where a 2xx has no such list."""
+    found = look(answer, read.records)
+    if answer is not None and found is MISSING:
+        raise PlatformError(200, answer)
+    if found is MISSING or found is None:
+        return []
+    return found if isinstance(found, list) else [found]
+
+
+def following(
+    cursor: Cursor | None, answer: Any, records: list[Any], limit: int, before: str
+) -> tuple[str, bool]:
+    """(where the next page begins, whether this one is the last)."""
+    if cursor is None:
+        return "", True
+    if cursor.last:
+        newest = as_text(look(records[-1], cursor.last)) if records else before
+        return newest, len(records) < limit
+    after = as_text(look(answer, cursor.next))
+    if cursor.parameter and after:
+        after = parse_qs(urlsplit(after).query).get(cursor.parameter, [""])[0]
+    return after, not after
+
+
+def field_found(name: str, entry: Any) -> Found:
+    """A field of the list, as `FieldsOf` answers."""
+    raw = msgspec.json.encode(entry)
+    return Found(name, raw, raw)
