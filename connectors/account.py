@@ -111,8 +111,8 @@ class Account:
 
     def _at_once(self, item: Item, spec: ObjectSpec | None) -> Outcome | None:
         """The fate of a row that must not be tried."""
-        if self.gate.halted:
-            return Returned(f"account halted: {self.gate.halted}")
+        if self.gate.shut:
+            return Returned(self.gate.shut)
         if item.broken:
             return Parked("undecodable_fields", "the row's fields are no JSON object")
         if spec is None:
@@ -205,6 +205,10 @@ class Account:
     async def _again(self, lane: Lane, items: list[Item]) -> None:
         """A request with these very rows, which are out already: part of one that failed."""
         async with self.limits.permit(lane.group, lane.priority) as permit:
+            if self.gate.held:
+                permit.unused()
+                self.give_back(items)
+                return
             self._in_flight += 1
             try:
                 await self._carry(lane, items, permit)
@@ -293,11 +297,13 @@ class Account:
     def give_back(self, items: Iterable[Item]) -> None:
         """To their persons' state, until the account opens."""
         for item in list(items):
-            self.settle(item, Returned(f"account halted: {self.gate.halted}"))
+            self.settle(item, Returned(self.gate.shut))
 
     def sweep(self) -> None:
         """Give back what has waited for too long, and stop asking for what nobody needs."""
         now_s = self.office.now_s()
+        if self.gate.held:  # rows that came back from requests which were out when it was closed
+            self.give_back([i for i in self.rows.values() if i.place is Place.waiting])
         for item in list(self.rows.values()):
             if now_s - item.since_s < WAIT_MAX_S:
                 break
@@ -337,6 +343,20 @@ class Account:
     def halt(self, why: str, *, misconfigured: bool = False) -> None:
         """Nothing goes out until somebody acts. A repeat changes nothing."""
         halting.halt(self, why, misconfigured=misconfigured)
+
+    def hold(self, why: str) -> None:
+        """A person closes it: no request begins any more. A repeat changes nothing."""
+        if not self.gate.held:
+            log.warning("account closed", platform=self.office.platform, account=self.name, why=why)
+            self.gate.held = why
+            self.give_back([i for i in self.rows.values() if i.place is Place.waiting])
+
+    def let_go(self) -> None:
+        """A person opens it; whether it is halted as well, is asked then."""
+        if self.gate.held:
+            log.info("account not held", platform=self.office.platform, account=self.name)
+            self.gate.held = ""
+            self.go()
 
     def reopen(self, who: str) -> None:
         """Somebody acted, or a probe succeeded. A repeat changes nothing."""

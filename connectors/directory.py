@@ -55,6 +55,8 @@ class Directory:
         self._mappings: dict[tuple[str, int], frozenset[str]] = {}
         self.opened: dict[str, int] = {}
         """Account (also as `platform/account`) to when somebody said that it is open."""
+        self.switched: dict[str, Act] = {}
+        """`platform/account` to the last act that closed or opened it."""
         self.changed: list[Callable[[], None]] = []
         """Called in the loop after definitions have changed, or an account was opened."""
         self._stopping = threading.Event()
@@ -104,8 +106,19 @@ class Directory:
             act = self._codec.decode(value)
         except Undecodable:
             return  # parked by those who have to act on it
-        if isinstance(act, Act) and act.kind is ActKind.account_open:
+        if not isinstance(act, Act):
+            return
+        if act.kind in (ActKind.account_open, ActKind.account_close):
+            self.switched[act.account] = act
+        if act.kind is ActKind.account_open:
             self.opened[act.account] = max(act.when_ms, self.opened.get(act.account, 0))
+
+    def held(self, platform: str, account: str) -> str:
+        """Who closed the account, and why; empty: nobody has, or it was opened since."""
+        act = self.switched.get(f"{platform}/{account}")
+        if act is None or act.kind is ActKind.account_open:
+            return ""
+        return f"closed by {act.who}" + (f": {act.why}" if act.why else "")
 
     def _load(self, definitions: Definitions) -> None:
         """Take over what is active. One document that cannot be used leaves the others alone."""

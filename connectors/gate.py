@@ -1,6 +1,7 @@
 """Whether an account's requests may start, and why not. Pure: time comes in.
 
-Three things close it. *Trouble*: the platform gives no good answer; short waits, and after a few
+Four things close it. *Held*: a person closed it, and only a person opens it; nothing is asked
+meanwhile. *Trouble*: the platform gives no good answer; short waits, and after a few
 the platform is asked something cheap before rows are tried again. *Halted*: the platform or our
 configuration says that nothing will work until somebody acts; everything goes back, and a probe
 finds out when that has happened. *Stopping*: the account is handed to another worker.
@@ -20,6 +21,8 @@ HALTED_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 class Gate:
     """Of one account."""
 
+    held: str = ""
+    """Who closed it, and why; empty: nobody has."""
     halted: str = ""
     """Why it takes nothing; empty: it is not halted."""
     halted_ms: int = 0
@@ -38,12 +41,17 @@ class Gate:
     stopping: bool = False
 
     def open(self, now_s: float) -> bool:
-        return not (self.halted or self.stopping or now_s < self.until_s or self.probes)
+        return not (self.shut or self.stopping or now_s < self.until_s or self.probes)
+
+    @property
+    def shut(self) -> str:
+        """Why nothing goes until somebody acts; empty: it is not so."""
+        return self.held or (f"account halted: {self.halted}" if self.halted else "")
 
     @property
     def probes(self) -> bool:
         """The platform is to be asked something cheap before the next row goes out."""
-        return bool(self.halted) or self.faults >= PROBE_AFTER
+        return not self.held and (bool(self.halted) or self.faults >= PROBE_AFTER)
 
     def answered(self, now_s: float) -> None:
         """A good answer."""

@@ -58,8 +58,8 @@ def _account(account: "Account") -> dict[str, Any]:
             waiting[item.priority.value] += 1
     gate = account.gate
     return {
-        "open": not gate.halted,
-        "why": gate.halted or gate.why,
+        "open": not gate.shut,
+        "why": gate.held or gate.halted or gate.why,
         "waiting": waiting,
         "out": sum(item.place is Place.out for item in account.rows.values()),
         "requests_in_flight": account.in_flight,

@@ -34,8 +34,9 @@ from ratelimits import registry
 from schemas.codec import Undecodable
 from schemas.commands import CheckJob, FetchPages, Priority, ReadObjects, Recall, UploadBatch
 from schemas.handover import Intent, Lease
+from schemas.journal import JournalKind
 from schemas.parked import ParkedRecord, Stage
-from schemas.topics import PARKED, commands_of
+from schemas.topics import JOURNAL, PARKED, commands_of
 
 __all__ = ["Worker"]
 
@@ -220,6 +221,8 @@ class Worker:
             self.accounts[taken.account] = account
             account.connections.add(taken.connection)
             account.inherit(part.inherited)
+            if held := self.directory.held(self.platform, taken.account):
+                account.hold(held)
         return account
 
     def _limits(self, part: Partition, taken: Taken) -> Limits:
@@ -369,6 +372,7 @@ class Worker:
     def _definitions_changed(self) -> None:
         """Whatever halted an account may be mended, or somebody says that it is."""
         for account in list(self.accounts.values()):
+            self._switch(account)
             opened = self.directory.opened
             said_ms = max(
                 opened.get(account.name, 0), opened.get(f"{self.platform}/{account.name}", 0)
@@ -380,6 +384,21 @@ class Worker:
             limits = self._figures(min(account.connections))
             if limits != account.limits.limiter.limits:
                 account.relimit(limits)
+
+    def _switch(self, account: Account) -> None:
+        """Closed or opened by a person: done at once, and confirmed once in the journal."""
+        held = self.directory.held(self.platform, account.name)
+        if held == account.gate.held:
+            return
+        account.let_go()
+        if held:
+            account.hold(held)
+        act = self.directory.switched[f"{self.platform}/{account.name}"]
+        entry = self.wire.entry(
+            JournalKind.confirmed, [], at_ms=wall_ms(), account=act.account, act_id=act.act_id,
+            who=act.who, records=account.in_flight, why="connectors",
+        )  # fmt: skip
+        self.also([Send(JOURNAL, entry, act.account)], account.partition)
 
     def _usable(self, account: Account) -> bool:
         try:

@@ -365,6 +365,20 @@ def test_a_halt_lasts_until_somebody_acts_and_is_probed_less_and_less():
     assert gate.until_s == 15.0
 
 
+def test_what_a_person_closed_only_a_person_opens_and_nothing_is_asked_meanwhile():
+    gate = Gate()
+    gate.halt(0.0, 5, "key refused")
+    gate.held = "closed by eve: wrong list"
+    assert not gate.probes
+    assert gate.shut == "closed by eve: wrong list"
+    gate.reopen(1e6)
+    assert not gate.open(1e6)
+    gate.held = ""
+    assert gate.open(1e6)
+    gate.halt(1e6, 5, "key refused")
+    assert gate.shut == "account halted: key refused"
+
+
 def test_rows_are_taken_apart_with_what_they_must_not_share():
     item = _item(1, "p", match="email", email=" Ann@X.org ")
     assert item.match == "Ann@X.org"
