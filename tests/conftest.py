@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,8 @@ import pytest
 from syncline import jars
 from syncline.progress import Teller
 from syncline.stack import Stack
-
-
-@dataclass(frozen=True)
-class Addresses:
-    bootstrap_servers: str
-    registry_url: str
+from tests import containers
+from tests.containers import Addresses
 
 
 @pytest.fixture(scope="session")
@@ -30,17 +25,28 @@ def java_files(pytestconfig: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(java_files: None) -> Iterator[Stack | Addresses]:
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack | Addresses]:
     """One stack for the whole run. Tests share it: use topic and group names of your own.
 
     `KAFKA_BOOTSTRAP_SERVERS` and `SCHEMA_REGISTRY_URL` point the tests at another cluster, such
-    as that of `docker compose up`.
+    as that of `docker compose up`; `SYNCLINE_TEST_STACK=containers` starts one in Docker. Tests
+    that kill brokers have stacks of their own, which are always embedded.
     """
+    wanted = os.environ.get("SYNCLINE_TEST_STACK", "embedded")
     if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield Addresses(os.environ["KAFKA_BOOTSTRAP_SERVERS"], os.environ["SCHEMA_REGISTRY_URL"])
-        return
-    with Stack.start() as running:
-        yield running
+    elif wanted == "containers":
+        try:
+            with containers.running() as addresses:
+                yield addresses
+        except containers.NoDocker as error:
+            pytest.fail(str(error), pytrace=False)
+    elif wanted == "embedded":
+        request.getfixturevalue("java_files")
+        with Stack.start() as running:
+            yield running
+    else:
+        pytest.fail(f"SYNCLINE_TEST_STACK is embedded or containers, not {wanted}", pytrace=False)
 
 
 @pytest.fixture
