@@ -2,7 +2,7 @@
 
 A run fetches on credit: further pages are commanded only while fewer records are on their way than
 the destination carries in 30 s. So a slow, paused or closed destination stops the fetch by itself.
-And no more of them may be undecided than are decided in half a second: these stand in front of live
+And no more of them may be undecided than are decided in a second: these stand in front of live
 events, which must never queue behind a backfill.
 """
 
@@ -34,8 +34,8 @@ ACTS_KEPT = 64
 REFUSALS_KEPT = 20
 REQUESTS_KEPT = 64
 SAMPLES_KEPT = 30
-TRANSIT_S = 0.5
-TRANSIT_MIN = 300
+TRANSIT_S = 1.0
+TRANSIT_MIN = 500
 OWN = frozenset((JournalKind.run_state, JournalKind.act))
 
 
