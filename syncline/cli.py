@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "quotas": "Show limits of each account and what is left.",
     "map": "Check and try mapping documents.",
     "tail": "Show live what arrives for a connection, and what becomes of it.",
+    "replay": "Run raw requests through the normaliser of today again.",
     "send": "Sign and post a sample webhook, to try things out.",
 }
 

@@ -77,7 +77,11 @@ def _rfc3339(ms: int) -> str:
 class EventEncoder:
     """Of one connection. Gives ids, keys, values and headers; keeps nothing of an event."""
 
-    def __init__(self, codec: Codec, connection: str, platform: str) -> None:
+    def __init__(
+        self, codec: Codec, connection: str, platform: str, origin: Origin = Origin.webhook
+    ) -> None:
+        self.connection, self.platform = connection, platform
+        self._origin = origin
         blank = PlatformEvent(
             event_id="", connection="", platform="", object_type="", object_id="",
             occurred_ms=0, received_ms=0, values=b"", payload=b"",
@@ -111,7 +115,7 @@ class EventEncoder:
                 self._whose,
                 _text(event.object_type),
                 _bytes(event.object_id.encode()),
-                _kind(event.kind, Origin.webhook),
+                _kind(event.kind, self._origin),
                 b"\0\1",  # no run, record_no -1
                 _long(event.occurred_ms),
                 b"\1" if event.time_certain else b"\0",
