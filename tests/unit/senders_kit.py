@@ -2,11 +2,14 @@
 number of events for each sender, and the proof that its platform would make for it."""
 
 import base64
+import binascii
 import hashlib
 import hmac
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlencode
 from xml.sax.saxutils import escape, quoteattr
@@ -170,9 +173,189 @@ def mandrill_signed(body: bytes, secret: str, url: str) -> Proof:
     return Proof({"X-Mandrill-Signature": base64.b64encode(digest).decode()})
 
 
+# --- signed JSON --------------------------------------------------------------------------------
+
+
+def lean(value: Any) -> bytes:
+    """As JSON.stringify writes it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def hubspot_event(number: int) -> dict[str, Any]:
+    return {
+        "eventId": 100, "subscriptionId": 25, "portalId": 33, "appId": 11, "attemptNumber": 0,
+        "occurredAt": NOW_MS - 1000, "subscriptionType": "contact.propertyChange",
+        "objectId": number, "propertyName": "email", "propertyValue": "ada@example.com",
+    }  # fmt: skip
+
+
+def hubspot_signed(body: bytes, secret: str, url: str) -> Proof:
+    digest = hashlib.sha256(secret.encode() + body).hexdigest()
+    return Proof({"X-HubSpot-Signature": digest, "X-HubSpot-Signature-Version": "v1"})
+
+
+def segment_event(number: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "version": 1, "type": "track", "messageId": f"ajs-{number}", "userId": f"user-{number}",
+        "event": "Bought ∞", "properties": {"revenue": 13.5},
+        "timestamp": "2025-11-24T15:59:00.123Z",
+    } | fields  # fmt: skip
+
+
+def segment(n: int) -> bytes:
+    events = [segment_event(number) for number in range(n)]
+    return lean(events[0] if n == 1 else events)
+
+
+def segment_signed(body: bytes, secret: str, url: str) -> Proof:
+    """Of a list the first event alone."""
+    signed = lean(json.loads(body)[0]) if body[:1] == b"[" and body != b"[]" else body
+    return Proof({"X-Signature": mac("sha1", secret, signed).hex()})
+
+
+WEBHOOK_ID = "a8b890458b4bbfaa26d961471b83c101d6de23bd826e7e5173a15310985ec3cb"
+
+
+def klaviyo_event(number: int, topic: str = "event:klaviyo.opened_email") -> dict[str, Any]:
+    attributes = {"datetime": "2025-11-24T15:59:00+00:00", "event_properties": {"Subject": "Hi"}}
+    profile = {"data": {"type": "profile", "id": f"01H{number}"}}
+    event = {"type": "event", "attributes": attributes, "relationships": {"profile": profile}}
+    return {"topic": topic, "external_id": f"4L3cwQae{number}", "payload": {"data": event}}
+
+
+def klaviyo(*events: Any) -> bytes:
+    meta = {"klaviyo_account_id": "AbCdEf", "klaviyo_webhook_id": WEBHOOK_ID, "timestamp": NOW_S}
+    return json.dumps({"data": list(events), "meta": meta}).encode()
+
+
+def klaviyo_signed(body: bytes, secret: str, url: str, stamp: str = "") -> Proof:
+    stamp = stamp or formatdate(NOW_S, usegmt=True)
+    return Proof(
+        {
+            "Klaviyo-Signature": mac("sha256", secret, body, stamp.encode()).hex(),
+            "Klaviyo-Timestamp": stamp,
+            "Klaviyo-Webhook-Id": WEBHOOK_ID,
+        }
+    )
+
+
+def customerio(**fields: Any) -> bytes:
+    data = {
+        "customer_id": "42", "identifiers": {"id": "42", "email": "a@example.com", "cio_id": "d9"},
+        "delivery_id": "RPILAgUBcRhIBqSfeiIwdIYJKxTY", "subject": "hello",
+    }  # fmt: skip
+    told = {"event_id": "01E4C4CT6YDC7Y5M7FE1GWWPQJ", "object_type": "email", "metric": "opened",
+            "timestamp": NOW_S - 60, "data": data}  # fmt: skip
+    return json.dumps(told | fields).encode()
+
+
+def customerio_signed(body: bytes, secret: str, url: str, stamp: int = NOW_S) -> Proof:
+    digest = mac("sha256", secret, f"v0:{stamp}:".encode(), body).hex()
+    return Proof({"X-CIO-Signature": digest, "X-CIO-Timestamp": str(stamp)})
+
+
+def intercom(topic: str = "contact.user.updated", **fields: Any) -> bytes:
+    item = {"type": "contact", "id": "531ee472cce572a6ec000006", "email": "a@example.com"}
+    told = {"type": "notification_event", "id": "notif_1", "topic": topic, "app_id": "a86dr8yl",
+            "data": {"type": "notification_event_data", "item": item}, "delivery_attempts": 1,
+            "delivered_at": 0, "created_at": NOW_S - 5}  # fmt: skip
+    return json.dumps(told | fields).encode()
+
+
+def intercom_signed(body: bytes, secret: str, url: str) -> Proof:
+    return Proof({"X-Hub-Signature": "sha1=" + mac("sha1", secret, body).hex()})
+
+
+def standard(kind: str = "contact.created", **data: Any) -> bytes:
+    told = {"type": kind, "timestamp": "2025-11-24T15:59:00.5Z", "data": {"id": "c-1"} | data}
+    return json.dumps(told).encode()
+
+
+def standard_signed(
+    body: bytes, secret: str, url: str, stamp: int = NOW_S, message_id: str = "msg_1"
+) -> Proof:
+    """Standard Webhooks: the secret is base64, with or without its prefix."""
+    key = secret.removeprefix("whsec_").encode()
+    with suppress(binascii.Error):
+        key = base64.b64decode(key, validate=True)
+    signed = f"{message_id}.{stamp}.".encode() + body
+    digest = base64.b64encode(hmac.new(key, signed, "sha256").digest()).decode()
+    return Proof(
+        {
+            "webhook-id": message_id,
+            "webhook-timestamp": str(stamp),
+            "webhook-signature": f"v1,{digest}",
+        }
+    )
+
+
+# --- a secret that comes along ------------------------------------------------------------------
+
+
+def bearer(body: bytes, secret: str, url: str) -> Proof:
+    return Proof({"Authorization": f"Bearer {secret}"})
+
+
+def basic(body: bytes, secret: str, url: str) -> Proof:
+    pair = base64.b64encode(f"someone:{secret}".encode()).decode()
+    return Proof({"Authorization": f"Basic {pair}"})
+
+
+def bare(body: bytes, secret: str, url: str) -> Proof:
+    return Proof({"Authorization": secret})
+
+
+def braze_event(number: int, event_type: str = "users.messages.email.Open") -> dict[str, Any]:
+    user = {"user_id": f"u{number}", "external_user_id": f"ext-{number}"}
+    properties = {"campaign_id": "c1", "email_address": "a@example.com"}
+    return {"event_type": event_type, "id": f"a1b2-{number}", "time": NOW_S - 60, "user": user,
+            "properties": properties}  # fmt: skip
+
+
+def braze(*events: Any) -> bytes:
+    return json.dumps({"events": list(events)}).encode()
+
+
+def iterable(kind: str = "emailOpen", **fields: Any) -> bytes:
+    data = {"messageId": "m1", "createdAt": "2025-11-24 15:59:00 +00:00", "campaignId": None,
+            "emailListIds": []}  # fmt: skip
+    told = {"email": "a@example.com", "eventName": kind, "dataFields": data}
+    return json.dumps(told | fields).encode()
+
+
+def pipedrive(**fields: Any) -> bytes:
+    meta = {
+        "action": "change", "entity": "person", "entity_id": 7, "id": "6f3b", "attempt": 1,
+        "timestamp": "2025-11-24T15:59:00.000Z", "version": "2.0", "correlation_id": "c",
+    }  # fmt: skip
+    data = {"id": 7, "name": "Ada", "emails": [{"value": "a@example.com"}]}
+    return json.dumps({"meta": meta, "data": data, "previous": {"name": "A."}} | fields).encode()
+
+
+def marketo(**fields: Any) -> bytes:
+    told = {"id": 318581, "event": "updated", "campaign": 1001, "time": "2025-11-24T15:59:00Z",
+            "fields": {"email": "a@example.com"}}  # fmt: skip
+    return json.dumps(told | fields).encode()
+
+
+def activecampaign(kind: str = "update", **fields: str) -> bytes:
+    told = {
+        "type": kind, "date_time": "2025-11-24T09:59:00-06:00", "initiated_by": "admin",
+        "initiated_from": "admin", "list": "0", "contact[id]": "42",
+        "contact[email]": "a@example.com", "contact[fields][39]": "||red||blue||",
+    }  # fmt: skip
+    return urlencode({n: v for n, v in (told | fields).items() if v != "-"}).encode()
+
+
 CASES: dict[str, Case] = {
     case.platform: case
     for case in (
+        Case(
+            "hubspot",
+            lambda n: lean(list(map(hubspot_event, range(n)))),
+            hubspot_signed,
+            (0, 1, 100),
+        ),
         Case(
             "salesforce",
             lambda n: soap(*map(notification, range(n))),
@@ -182,8 +365,26 @@ CASES: dict[str, Case] = {
             options={"organization_id": ORGANIZATION},
         ),
         Case("mailchimp", lambda n: mailchimp(email="x@example.com"), mailchimp_signed),
+        Case("mandrill", lambda n: mandrill(*map(click, range(n))), mandrill_signed, (0, 1, 900)),
+        Case("segment", segment, segment_signed, (0, 1, 2, 1000)),
         Case(
-            "mandrill", lambda n: mandrill(*map(click, range(n))), mandrill_signed, (0, 1, 7, 900)
+            "klaviyo", lambda n: klaviyo(*map(klaviyo_event, range(n))), klaviyo_signed, (0, 1, 50)
         ),
+        Case("customerio", lambda n: customerio(), customerio_signed),
+        Case("intercom", lambda n: intercom(), intercom_signed),
+        Case(
+            "generic", lambda n: standard(), standard_signed, options={"proof": "standard_webhooks"}
+        ),
+        Case(
+            "braze",
+            lambda n: braze(*map(braze_event, range(n))),
+            bearer,
+            (0, 1, 200),
+            signs_body=False,
+        ),
+        Case("iterable", lambda n: iterable(), bare, signs_body=False),
+        Case("pipedrive", lambda n: pipedrive(), basic, signs_body=False),
+        Case("marketo", lambda n: marketo(), bearer, signs_body=False),
+        Case("activecampaign", lambda n: activecampaign(), in_path, signs_body=False),
     )
 }

@@ -6,17 +6,61 @@ so that the broken element can be parked alone.
 """
 
 import re
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
 
-__all__ = ["UNDECODABLE", "Elements"]
+__all__ = ["UNDECODABLE", "Elements", "member"]
 
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are no JSON, or too deep."""
 
 # Possessive quantifiers: no input makes the scan go back and try again.
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_name = msgspec.json.Decoder(str).decode
+
+
+def member(text: bytes, name: str) -> bytes | None:
+    """The value of one key of a JSON object as it came, also where another value is broken; None:
+    no object, or no such key. Of a key that comes twice the last counts."""
+    try:
+        found = _members(text).get(name)
+        return None if found is None else bytes(found)
+    except msgspec.ValidationError:
+        return None
+    except UNDECODABLE:
+        return _scanned(text.strip(), name)
+
+
+def _scanned(text: bytes, name: str) -> bytes | None:
+    if not (text.startswith(b"{") and text.endswith(b"}")):
+        return None
+    value: bytes | None = None
+    key: str | None = None
+    depth, start = 0, 1
+    for token in TOKEN.finditer(text):
+        mark = token[0]
+        if depth == 1 and mark in (b",", b"}"):
+            if key == name:
+                value = text[start : token.start()].strip()
+            key = None
+        elif depth == 1 and key is None and len(mark) > 1:
+            with suppress(*UNDECODABLE):
+                key = _name(mark)
+            start = text.find(b":", token.end()) + 1
+        if mark in (b"[", b"{"):
+            depth += 1
+        elif mark in (b"]", b"}"):
+            depth -= 1
+            if depth == 0 and token.end() != len(text):
+                return None
+        elif mark == b'"':
+            return None  # a text without end
+    return value if depth == 0 else None
 
 
 class Elements:

@@ -79,6 +79,12 @@ class Signature(BaseModel, frozen=True, extra="forbid"):
         if not good:
             raise Refused(401, "signature wrong")
 
+    def headers(self) -> list[str]:
+        """Headers that the check looks at, in lower case."""
+        signed = [place[1][7:] for place in PLACE.finditer(self.signed) if ":" in place[1]]
+        stamp = [self.timestamp] if self.timestamp and not self.timestamp.endswith("=") else []
+        return [name.lower() for name in (self.header, *stamp, *signed)]
+
     def text(self, request: Request, stamp: str = "") -> bytes:
         """What the sender has signed."""
         if self.signed == "{body}":
