@@ -5,7 +5,9 @@ written: docs/add-a-platform.md. `load` reads it and names every mistake with it
 makes the connector class of it, which keeps the contract of `base.py` like any other.
 """
 
+import asyncio
 import base64
+import contextvars
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -29,7 +31,7 @@ from connectors.base import (
 from connectors.declared_checks import problems
 from connectors.declared_errors import outcome_of, rule_of, there_already
 from connectors.declared_forms import as_text, compiled, holds, look
-from connectors.declared_model import Description, Read, Write
+from connectors.declared_model import Description, Read
 from connectors.declared_pages import entries, field_found, following
 from connectors.declared_rows import Known, Shape, Way
 from connectors.outcome import Outcome
@@ -118,6 +120,7 @@ class Declared:
         self.config, self.http, self._secrets = config, http, secrets
         self._option = config.model_dump()
         self._token: SecretStr | None = None
+        self._renewing = asyncio.Lock()
         self._proof = compiled({**self.description.headers, **auth.headers})
         self._basic = compiled(auth.basic)
 
@@ -143,7 +146,12 @@ class Declared:
     async def _write(self, way: Way, known: Sequence[Known]) -> Any:
         shaped = [way.row(one) for one in known]
         scope = {**known[0], "rows": shaped, "row": shaped[0]}
-        return await self._call(way.form, way.path(scope), way.query(scope), way.body(scope))
+        method, path, body = way.form.method, way.path(scope), way.body(scope)
+        answer = await self._call(method, path, way.query(scope), body, way.answer.success)
+        only = way.answer.only
+        if only is not None and not (answer is None or set(answer) <= set(only)):
+            raise PlatformError(200, answer)
+        return answer
 
     def handle_error(self, error: PlatformError) -> Outcome:
         """By the error table. Pure."""
@@ -196,14 +204,14 @@ class Declared:
         path, query = compiled(read.path, path=True)(known), compiled(read.query)(known)
         body = None if read.body is None else compiled(read.body)(known)
         try:
-            return await self._call(read, path, query, body)
+            return await self._call(read.method, path, query, body, read.success)
         except PlatformError as error:
             if error.status not in none:
                 raise
             return None
 
     async def _call(
-        self, form: Read | Write, path: str, query: Mapping[str, Any], body: Any
+        self, method: str, path: str, query: Mapping[str, Any], body: Any, marks: Mapping[str, Any]
     ) -> Any:
         """The decoded answer. With a fresh token where ours has expired: once, then it stands."""
         params = {name: text for name, value in query.items() if (text := as_text(value))}
@@ -213,9 +221,9 @@ class Declared:
                 headers = await self._headers()
                 token = self._token
                 answer = await self.http.request(
-                    form.method, path, params=params or None, json=body, headers=headers
+                    method, path, params=params or None, json=body, headers=headers
                 )
-                return _success(form, answer)
+                return _good(answer, {**self.description.success, **marks})
             except PlatformError as error:
                 rule = rule_of(self.description.errors, error)
                 if last or rule is None or rule.is_ != "renew":
@@ -228,7 +236,8 @@ class Declared:
         known: Known = {n: s.get_secret_value() for n, s in self._secrets.items()}
         known["option"] = self._option
         if self.description.auth.login is not None:
-            self._token = self._token or await self._login(known)
+            async with self._renewing:  # one asks for a token, the others have it too
+                self._token = self._token or await self._login(known)
             known["token"] = self._token.get_secret_value()
         filled: dict[str, str] = self._proof(known)
         if pair := str(self._basic(known)):
@@ -236,13 +245,15 @@ class Declared:
         return filled
 
     async def _login(self, known: Known) -> SecretStr:
+        """A request that no quota counts: token endpoints stand beside the API."""
         login = self.description.auth.login
         assert login is not None
         path = compiled(login.path, path=True)(known)
         query, form = compiled(login.query)(known), compiled(login.form)(known)
-        answer = await self.http.request(
-            login.method, path, params=query or None, form=form or None
-        )
+        request = self.http.request(login.method, path, params=query or None, form=form or None)
+        # In a context of its own, outside of any trail: no quota is waited for while others wait
+        # for this token and hold what they paid for.
+        answer = await asyncio.create_task(request, context=contextvars.Context())
         token = look(answer.json(), login.token)
         if not isinstance(token, str) or not token:
             raise PlatformError(answer.status, "the login gave no token", answer.headers)
@@ -255,10 +266,9 @@ def _given(read: T | None) -> T:
     return read
 
 
-def _success(form: Read | Write, answer: Answer) -> Any:
-    """The decoded body; None for an empty one. Raises PlatformError for a 2xx that is none."""
+def _good(answer: Answer, marks: Mapping[str, Any]) -> Any:
+    """The decoded body; None for an empty one. Raises PlatformError for a 2xx without its marks."""
     body = answer.json() if answer.body else None
-    strange = form.only is not None and set(body or {}) - set(form.only)
-    if strange or not holds(body, form.success):
+    if not holds(body, marks):
         raise PlatformError(answer.status, body, answer.headers)
     return body

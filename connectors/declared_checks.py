@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from connectors.declared_forms import names_of
-from connectors.declared_model import Description, ObjectForm, Read, Write
+from connectors.declared_model import Answers, Description, ObjectForm, Read, Write
 
 __all__ = ["Problem", "problems"]
 
@@ -73,6 +73,8 @@ def _object(at: tuple[str, ...], form: ObjectForm, options: set[str]) -> Iterato
         yield from _names((*at, "lists", n, "form"), entry.form, {"name", "value"}, options)
     for n, write in enumerate(form.write):
         yield from _write((*at, "write", n), write, form, options)
+    if any(write.answer is None for write in form.write):
+        yield from _answer((*at, "answer"), form.answer, options)
     ways = {write.for_ for write in form.write}
     if "any" not in ways and ways != {"known", "new"}:
         missing = "new" if "known" in ways else "known"
@@ -89,7 +91,6 @@ def _write(
 ) -> Iterator[Problem]:
     yield from _names((*at, "row"), write.row, ROW, options)
     yield from _request(at, write, ROW | {"row", "rows"}, options)
-    yield from _names((*at, "id"), write.id, ROW, options)
     if write.rows_max not in (0, 1, form.rows_max):
         yield (*at, "rows_max"), "is 1, or left out: the object type says how many"
     if form.repeat == "by_key" and "row_id" not in names_of([write.row, write.body]):
@@ -97,9 +98,15 @@ def _write(
     alone = form.rows_max == 1 or write.rows_max == 1
     if not alone and "rows" not in names_of(write.body):
         yield (*at, "body"), "does not hold `$rows`, and the request has many"
-    if write.otherwise == "retry" and not write.verdicts:
-        yield at, "no row could ever be written: `verdicts`, or `otherwise`"
-    for n, verdict in enumerate(write.verdicts):
+    if write.answer is not None:
+        yield from _answer((*at, "answer"), write.answer, options)
+
+
+def _answer(at: tuple[str | int, ...], answer: Answers, options: set[str]) -> Iterator[Problem]:
+    yield from _names((*at, "id"), answer.id, ROW, options)
+    if answer.otherwise == "retry" and not answer.verdicts:
+        yield at, "no row could ever be written: say `verdicts`, or `otherwise`"
+    for n, verdict in enumerate(answer.verdicts):
         place = (*at, "verdicts", n)
         if verdict.index is not None and verdict.value is not None:
             yield place, "a row is named by `index` or by `value`, not by both"

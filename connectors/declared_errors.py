@@ -8,7 +8,7 @@ from typing import Any
 from connectors.base import PlatformError
 from connectors.declared_forms import MISSING, as_text, holds, look
 from connectors.declared_model import ErrorTable, Rule
-from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge
+from connectors.outcome import Accepted, Halted, Outcome, Parked, Retry, Throttled, TooLarge
 from ratelimits.headers import retry_after_s
 
 __all__ = ["outcome_of", "rule_of", "there_already"]
@@ -33,6 +33,8 @@ def outcome_of(table: ErrorTable, error: PlatformError) -> Outcome:
             return Halted(f"{code}: {words}")
         case "too_large":
             return TooLarge(words)
+        case "accepted":
+            return Accepted()
         case "retry" | "renew":
             waits = rule is not None and bool(rule.wait_s or rule.wait_header)
             wait_s = _wait_s(rule, error.headers) if waits else None

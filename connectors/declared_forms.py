@@ -1,10 +1,13 @@
 """The two small languages of a description: paths into JSON, and templates that fill JSON. Pure.
 
 A path is names parted by dots, numbers for places in a list: `errors.0.code`; `.` is the whole.
-A template is JSON as it shall go out. In it a text `$a.b` stands for the value at that path of what
-is known (`$a | $b`: the first that is there), with its type; where nothing is there the key is left
-out. A text with `{a.b}` is text with the values filled in: lists parted by commas, `{a.b:json}` as
-JSON. There is no logic; what needs some is a word of the vocabulary (`declared_model.py`).
+A template is JSON as it shall go out. In it
+- a text `$a.b` stands for the value at that path of what is known, with its type (`$a | $b`: the
+  first that is there); where nothing is there the key is left out;
+- a text with `{a.b}` is text with the values filled in: lists parted by commas, `{a.b:json}` is
+  JSON;
+- under the key `+` stands an object whose keys come among the others.
+There is no logic; what needs some is a word of the vocabulary (`declared_model.py`).
 """
 
 import re
@@ -90,10 +93,8 @@ def compiled(template: Any, *, path: bool = False) -> Template:
         case str() if _HOLE.search(template):
             return lambda known: _HOLE.sub(lambda hole: _filled(known, hole, path), template)
         case dict():
-            inner = {key: compiled(value, path=path) for key, value in template.items()}
-            return lambda known: {
-                key: value for key, fill in inner.items() if (value := fill(known)) is not MISSING
-            }
+            inner = [(key, compiled(value, path=path)) for key, value in template.items()]
+            return lambda known: _object(known, inner)
         case list():
             items = [compiled(value, path=path) for value in template]
             return lambda known: [v for fill in items if (v := fill(known)) is not MISSING]
@@ -119,6 +120,17 @@ def names_of(template: Any) -> list[str]:
             return [name for value in template for name in names_of(value)]
         case _:
             return []
+
+
+def _object(known: Scope, inner: Sequence[tuple[str, Template]]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, fill in inner:
+        value = fill(known)
+        if key == "+":
+            out |= value if isinstance(value, Mapping) else {}
+        elif value is not MISSING:
+            out[key] = value
+    return out
 
 
 def _first(known: Scope, names: Sequence[tuple[str, ...]]) -> Any:

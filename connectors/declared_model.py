@@ -19,8 +19,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from connectors.declared_forms import names_of
 
 __all__ = [
-    "Auth", "Cursor", "Description", "ErrorTable", "FieldForm", "ListForm", "Login", "ObjectForm",
-    "OptionForm", "Read", "RecordForm", "Rule", "Verdict", "Write", "schema",
+    "Answers", "Auth", "Cursor", "Description", "ErrorTable", "FieldForm", "ListForm", "Login",
+    "ObjectForm", "OptionForm", "Read", "RecordForm", "Rule", "Verdict", "Write", "schema",
 ]  # fmt: skip
 
 
@@ -67,8 +67,7 @@ class Auth(_Closed):
 
 
 Fate = Literal[
-    "written", "unchanged", "accepted", "parked", "retry", "throttled", "too_large", "halted",
-    "renew", "exists",
+    "accepted", "parked", "retry", "throttled", "too_large", "halted", "renew", "exists",
 ]  # fmt: skip
 
 
@@ -135,6 +134,11 @@ class _Request(_Closed):
     method: Literal["GET", "POST", "PUT", "PATCH"] = "POST"
     path: Text = Field(pattern=r"^/", description="Holes are percent-encoded.")
     query: dict[str, Text] = Field(default={}, description="What comes out empty is left out.")
+
+
+class Answers(_Closed):
+    """What an answer to rows looks like."""
+
     success: Conditions = Field(
         default={}, description="A 2xx where these do not hold is an error, see the error table."
     )
@@ -142,6 +146,16 @@ class _Request(_Closed):
         default=None,
         description="Keys that the answer may have; any other: somebody else has answered.",
     )
+    verdicts: list[Verdict] = []
+    otherwise: Literal["retry", "accepted", "written"] = Field(
+        default="retry",
+        description="Rows that no verdict names. `written` and `accepted` where the platform "
+        "answers only for the rows that it refuses.",
+    )
+    count: Path = Field(
+        default="", description="Where the answer counts the rows that no verdict names."
+    )
+    id: Text = Field(default="$object_id | $person", description="The id, where it is known to us.")
 
 
 class Write(_Request):
@@ -154,16 +168,7 @@ class Write(_Request):
     rows_max: int = Field(default=0, ge=0, description="0: as the object type says.")
     row: Filled = Field(default="$fields", description="Template of one row.")
     body: Filled = Field(default="$rows", description="Template of the request's body.")
-    verdicts: list[Verdict] = []
-    otherwise: Literal["retry", "accepted", "written"] = Field(
-        default="retry",
-        description="Rows that no verdict names. `written` and `accepted` where the platform "
-        "answers only for the rows that it refuses.",
-    )
-    count: Path = Field(
-        default="", description="Where the answer counts the rows that no verdict names."
-    )
-    id: Text = Field(default="$object_id | $person", description="The id, where it is known to us.")
+    answer: Answers | None = Field(default=None, description="Where it is another than `answer`.")
 
 
 class Cursor(_Closed):
@@ -181,11 +186,21 @@ class Read(_Request):
 
     method: Literal["GET", "POST", "PUT", "PATCH"] = "GET"
     body: Filled = None
+    success: Conditions = Field(default={}, description="As for `answer`.")
     records: Path = Field(default="data", description="List of records, or one record.")
     rows_max: int = Field(default=1, ge=1, description="Largest page, or ids or values of one.")
     bytes_max: int = Field(default=2_500, ge=1, description="Length of all values of one request.")
     cursor: Cursor | None = None
-    none: list[int] = Field(default=[404], description="Statuses that mean: nothing found.")
+    none: list[int] = Field(
+        default=[404], description="ids, keys: statuses that mean: nothing found."
+    )
+    optional: bool = Field(
+        default=False, description="An answer without `records` means: nothing found."
+    )
+    map: bool = Field(
+        default=False, description="`records` is an object; its entries are {name, value}."
+    )
+    item: Path = Field(default=".", description="Where in an entry of `records` the object stands.")
 
 
 class RecordForm(_Closed):
@@ -195,7 +210,9 @@ class RecordForm(_Closed):
     values: Path = Field(default=".", description="Where its fields stand.")
     changed: Path = Field(default="", description="When it changed last.")
     changed_form: Literal["iso", "unix_s", "milliseconds"] = "iso"
-    inside: Path = Field(default=".", description="Where in a record the object itself stands.")
+    beside: list[Path] = Field(
+        default=[], description="Objects whose fields count as if they stood beside the others."
+    )
 
 
 class FieldForm(_Closed):
@@ -205,7 +222,10 @@ class FieldForm(_Closed):
     type: Literal["text", "number", "boolean", "time", "list", "object"] = "text"
     at: Path = Field(default="", description="Its place in `$fields`; empty: the name, dots nest.")
     form: Filled = Field(default="$value", description="How the value looks there.")
-    read: Path = Field(default="", description="Its place in a record's values; empty: as `at`.")
+    read: list[Path] = Field(
+        default=[],
+        description="Its places in a record's values, the first that is there; empty: `at`.",
+    )
     apart: bool = Field(default=False, description="Not in `$fields`: the row names it itself.")
     clear: Any = Field(default=None, description="What is written to clear it.")
 
@@ -244,6 +264,7 @@ class ObjectForm(_Closed):
     fields: dict[str, FieldForm]
     lists: list[ListForm] = []
     write: list[Write] = Field(min_length=1)
+    answer: Answers = Field(default=Answers(), description="To every `write` without its own.")
     record: RecordForm = RecordForm()
     changes: Read | None = Field(default=None, description="A page of all, or of what changed.")
     ids: Read | None = Field(default=None, description="By id.")
@@ -266,6 +287,7 @@ class Description(_Closed):
     auth: Auth
     headers: dict[str, Text] = Field(default={}, description="Of every request.")
     probe: Read = Field(description="Something cheap that needs the key: is the account there?")
+    success: Conditions = Field(default={}, description="What every good answer holds.")
     errors: ErrorTable = ErrorTable()
     objects: dict[Name, ObjectForm] = Field(min_length=1)
 

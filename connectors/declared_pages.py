@@ -15,11 +15,14 @@ __all__ = ["entries", "field_found", "following"]
 def entries(answer: Any, read: Read) -> list[Any]:
     """The records of an answer. Raises PlatformError where a 2xx has no such list."""
     found = look(answer, read.records)
-    if answer is not None and found is MISSING:
+    if answer is not None and found is MISSING and not read.optional:
         raise PlatformError(200, answer)
     if found is MISSING or found is None:
         return []
-    return found if isinstance(found, list) else [found]
+    if read.map and isinstance(found, dict):
+        return [{"name": name, "value": value} for name, value in found.items()]
+    several = found if isinstance(found, list) else [found]
+    return [look(one, read.item) for one in several] if read.item != "." else several
 
 
 def following(

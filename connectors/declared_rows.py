@@ -22,13 +22,13 @@ Known = dict[str, Any]
 class Way:
     """One `write` of an object type, its templates made ready."""
 
-    def __init__(self, number: int, form: Write, rows_max: int) -> None:
-        self.number, self.form = number, form
+    def __init__(self, number: int, form: Write, of: ObjectForm) -> None:
+        self.number, self.form, self.answer = number, form, form.answer or of.answer
         self.path = compiled(form.path, path=True)
         self.query, self.row, self.body = map(compiled, (form.query, form.row, form.body))
-        self._id = compiled(form.id)
-        self._of = [compiled(verdict.of) for verdict in form.verdicts]
-        self.alone = form.rows_max == 1 and rows_max > 1
+        self._id = compiled(self.answer.id)
+        self._of = [compiled(verdict.of) for verdict in self.answer.verdicts]
+        self.alone = form.rows_max == 1 and of.rows_max > 1
 
     def fits(self, row: Row) -> bool:
         return self.form.for_ == "any" or (self.form.for_ == "known") == bool(row.object_id)
@@ -36,13 +36,13 @@ class Way:
     def verdicts(self, answer: Any, rows: Sequence[Known]) -> list[Outcome]:
         """One outcome a row, in their order. The very same one for all where nothing is said."""
         fates: list[Outcome | None] = [None] * len(rows)
-        for number, verdict in enumerate(self.form.verdicts):
+        for number, verdict in enumerate(self.answer.verdicts):
             for at, entry in self._named(number, verdict, answer, rows):
                 if fates[at] is None:
                     fates[at] = self._fate(verdict, entry, rows[at])
         unnamed = sum(fate is None for fate in fates)
-        told = look(answer, self.form.count) if self.form.count else unnamed
-        if unnamed and (self.form.otherwise == "retry" or told != unnamed):
+        told = look(answer, self.answer.count) if self.answer.count else unnamed
+        if unnamed and (self.answer.otherwise == "retry" or told != unnamed):
             missing = Retry("no verdict in the answer")
             return [fate or missing for fate in fates]
         return [fate or self._unnamed(rows[at]) for at, fate in enumerate(fates)]
@@ -91,7 +91,7 @@ class Way:
                 return Parked(code, words or verdict.named, field or verdict.names)
 
     def _unnamed(self, known: Known) -> Outcome:
-        if self.form.otherwise == "accepted":
+        if self.answer.otherwise == "accepted":
             return Accepted()
         return Written(as_text(self._id(known)))
 
@@ -101,7 +101,7 @@ class Shape:
 
     def __init__(self, form: ObjectForm) -> None:
         self.form = form
-        self.ways = [Way(n, write, form.rows_max) for n, write in enumerate(form.write)]
+        self.ways = [Way(n, write, form) for n, write in enumerate(form.write)]
         self._fields = {name: _Place(name, field) for name, field in form.fields.items()}
         self._lists = [(entry, compiled(entry.form), parts(entry.into)) for entry in form.lists]
 
@@ -150,17 +150,19 @@ class Shape:
     def found(self, record: Any) -> Found:
         """One object as read."""
         form = self.form.record
-        inner = look(record, form.inside)
-        values = look(inner, form.values)
+        values = look(record, form.values)
         flat = dict(_flat(values if isinstance(values, dict) else {}))
+        for path in form.beside:
+            more = look(values, path)
+            flat |= dict(_flat(more if isinstance(more, dict) else {}))
         for name, where in self._fields.items():
-            if where.read != parts(name):
-                value = look(values, where.read)
-                if value is not MISSING:
+            for path in where.read:
+                if (value := look(values, path)) is not MISSING:
                     flat[name] = value
-        object_id = as_text(look(inner, form.id))
+                    break
+        object_id = as_text(look(record, form.id))
         raw = msgspec.json.encode(record)
-        return Found(object_id, msgspec.json.encode(flat), raw, self._changed_ms(inner))
+        return Found(object_id, msgspec.json.encode(flat), raw, self._changed_ms(record))
 
     def _changed_ms(self, record: Any) -> int:
         form = self.form.record
@@ -181,7 +183,7 @@ class _Place:
 
     def __init__(self, name: str, form: FieldForm) -> None:
         self.path = parts(form.at or name)
-        self.read = parts(form.read) if form.read else self.path
+        self.read = [parts(path) for path in form.read] or [self.path]
         self.apart, self._clear = form.apart, form.clear
         self._fill = None if form.form == "$value" else compiled(form.form)
 

@@ -61,7 +61,12 @@ def _fits(form: RefusalForm, body: Any) -> bool:
         return False
     said = body[0] if isinstance(body, list) and body else body
     for key, expected in form.where.items():
-        value = said.get(key) if isinstance(said, dict) else None
+        value = said
+        for part in key.split("."):  # errors.0.code
+            if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+                value = value[int(part)]
+            else:
+                value = value.get(part) if isinstance(value, dict) else None
         if not isinstance(value, str) or expected.lower() not in value.lower():
             return False
     return True

@@ -79,7 +79,8 @@ class RefusalForm(_Closed):
 
     status: int
     where: dict[str, str] = Field(
-        default={}, description="Key of the JSON body (of its first element) to text within."
+        default={},
+        description="Key of the JSON body (of its first element), or path with dots, to text within.",
     )
     json_body: bool | None = Field(default=None, description="false: the body is no JSON.")
     window: str = Field(default="", description="The window that was full; empty: it is not said.")

@@ -127,6 +127,20 @@ DECLARED: dict[str, Place] = {
         one_way=True,
         unseen=True,
     ),
+    "marketo": _declared(
+        "marketo",
+        "lead",
+        {"client_id": "marketo-client", "client_secret": "marketo-secret"},
+        "firstName",
+        "/rest/v1/leads.json",
+        {},
+        key="synclineId",
+        options={"munchkin": "123-ABC-456"},
+        throttles=({"policy": "rate"}, {"policy": "day"}, {"policy": "at_once"}),
+        reads=frozenset({"ids", "keys"}),
+        ordered=True,
+        refusal_field="",
+    ),
 }
 """Described in `connectors/platforms/<name>.yaml`, simulated by `simulators/platforms/`."""
 
