@@ -73,10 +73,11 @@ def test_a_valid_body_splits_into_as_many_events_as_it_has(case: Case, count: in
     raw, *events = records(case, request)
     assert (raw.topic, raw.value) == (f"intake.{case.platform}", request.body)
     assert {record.topic for record in events} <= {f"events.{case.platform}"}
+    written = _decoded(case, request.body)
     for record, event_id in zip(events, made, strict=True):
         message = codec.decode_as(PlatformEvent, record.value)
         assert (message.event_id, message.object_key) == (event_id, record.key)
-        assert message.payload in _decoded(case, request.body)
+        assert message.payload in written
         assert message.object_id
         assert message.platform_kind
         assert message.occurred_ms <= NOW_MS
@@ -112,7 +113,7 @@ def test_a_request_without_proof_is_refused(case: Case) -> None:
     assert caught.value.status == 401
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(case=st.sampled_from([c for c in CASES.values() if c.signs_body]), data=st.data())
 def test_any_changed_byte_breaks_the_signature(case: Case, data: st.DataObject) -> None:
     request = case.request(body := case.body(1))
@@ -127,7 +128,7 @@ def test_any_changed_byte_breaks_the_signature(case: Case, data: st.DataObject) 
     assert caught.value.reason == "signature wrong"
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(case=cases, data=st.data())
 def test_any_changed_character_of_the_proof_breaks_it(case: Case, data: st.DataObject) -> None:
     request = case.request(case.body(1))
@@ -146,10 +147,10 @@ def test_any_changed_character_of_the_proof_breaks_it(case: Case, data: st.DataO
         case.sender().verify(request)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(case=cases, data=st.data())
 def test_no_bytes_make_parsing_raise(case: Case, data: st.DataObject) -> None:
-    body = case.body(data.draw(st.sampled_from(case.counts[:3])))
+    body = case.body(data.draw(st.sampled_from(case.counts[:2])))
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, min(len(body), start + 60)))
     cut = sender_type(case.platform).spec.cut or bytes
@@ -168,7 +169,7 @@ def test_no_bytes_make_parsing_raise(case: Case, data: st.DataObject) -> None:
         assert refused.status in (200, 401)  # noqa: PT017 - where it is taken all is well, too
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     case=cases,
     headers=st.dictionaries(

@@ -4,10 +4,10 @@ import base64
 import hashlib
 import json
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote_to_bytes, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events import EventKind
@@ -53,6 +53,8 @@ def refusal(sender: Any, request: Request, status: int = 401) -> str:
         (b"a=1&a=2", {"a": "2"}),
         (b"a", {"a": ""}),
         (b"a]b[=1&[=2", {"a]b[": "1", "[": "2"}),
+        (b"=&&a=%&b=%4&c=%%41&d=%=", {"": "", "a": "%", "b": "%4", "c": "%A", "d": "%="}),
+        (b"a=%0d%0A+%\n%41", {"a": "\r\n %\nA"}),
     ],
 )
 def test_forms(body: bytes, expected: dict[str, str]) -> None:
@@ -63,6 +65,13 @@ def test_forms(body: bytes, expected: dict[str, str]) -> None:
 
 def test_a_value_is_the_bytes_that_were_meant() -> None:
     assert fields(b"a=%ff%5C%2F+%2B") == [("a", b"\xff\\/ +")]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60), st.lists(st.sampled_from([b"%", b"%4", b"%41", b"=", b"+", b"\n"])))
+def test_escapes_are_decoded_as_the_standard_library_does(data: bytes, odd: list[bytes]) -> None:
+    value = (b"".join(odd) + data).replace(b"&", b"%26")
+    assert fields(b"a=" + value) == [("a", unquote_to_bytes(value.replace(b"+", b" ")))]
 
 
 def test_a_form_is_bounded() -> None:
@@ -374,6 +383,7 @@ def test_mandrill_a_body_without_its_array(body: bytes) -> None:
     assert (part.position, part.payload) == (-1, body)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_make_them_raise(body: bytes) -> None:
     for case in (MAILCHIMP, MANDRILL):

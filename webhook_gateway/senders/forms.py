@@ -1,7 +1,8 @@
 """Bodies of `application/x-www-form-urlencoded`, with brackets for what lies inside of what."""
 
+import binascii
 import re
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 __all__ = ["FIELDS_MAX", "fields", "named"]
 
@@ -17,16 +18,32 @@ def fields(body: bytes) -> list[tuple[str, bytes]] | None:
 
     A value is the bytes that were meant: what a signature was made over, whether text or not.
     """
-    try:
-        pairs = parse_qsl(
-            body.decode("latin-1"),  # byte for byte, there and back again
-            keep_blank_values=True,
-            encoding="latin-1",
-            max_num_fields=FIELDS_MAX,
-        )
-    except ValueError:
+    if body.count(b"&") >= FIELDS_MAX:
         return None
-    return [(_text(n.encode("latin-1")), v.encode("latin-1")) for n, v in pairs] or None
+    pairs: list[tuple[str, bytes]] = []
+    for field in body.split(b"&"):
+        name, _, value = field.partition(b"=")
+        if field:
+            pairs.append((_text(_decoded(name)), _decoded(value)))
+    return pairs or None
+
+
+def _decoded(data: bytes) -> bytes:
+    """Percent signs and pluses decoded once; what is no hexadecimal number stays as it is.
+
+    A mail in a form is megabytes of percent signs, and is decoded before anybody has proven
+    anything: quoted-printable is the same code with another sign, and decoded in C, twenty times as
+    fast. Every good escape makes three bytes one, so the length tells whether all were good.
+    """
+    data = data.replace(b"+", b" ")
+    count = data.count(b"%")
+    if count == 0:
+        return data
+    if b"\n" not in data and b"\r" not in data:  # a line break means something there
+        quick = binascii.a2b_qp(data.replace(b"=", b"=3D").replace(b"%", b"="))
+        if len(quick) == len(data) - 2 * count:
+            return quick
+    return unquote_to_bytes(data)
 
 
 def named(pairs: list[tuple[str, bytes]]) -> dict[str, str]:

@@ -42,10 +42,13 @@ ACK = (
     b"</notificationsResponse></soapenv:Body></soapenv:Envelope>"
 )
 
+SESSIONS_MAX = 10_000
+PREFIX_MAX = 80  # of an element's name
+NAME = re.compile(rb"sessionid")
 # Possessive: no input makes a search go back and try again.
-OPENING = re.compile(rb"<(?:[^\s<>/:\"']++:)?SessionId(?=[\s>/])", re.IGNORECASE)
+OPENING = re.compile(rb"<(?:[^\s<>/:\"']++:)?sessionid(?=[\s>/])")
 ATTRIBUTES = re.compile(rb"""(?:[^<>"']++|"[^"]*+"|'[^']*+')*+>""")
-CLOSING = re.compile(rb"</(?:[^\s<>/:\"']++:)?SessionId\s*+>", re.IGNORECASE)
+CLOSING = re.compile(rb"</(?:[^\s<>/:\"']++:)?sessionid\s*+>")
 
 CHECK_SUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
@@ -62,21 +65,28 @@ class SalesforceWebhooks(BaseModel, frozen=True, extra="forbid"):
 
 def cut_session(body: bytes) -> bytes:
     """Without the text of any SessionId: from its opening tag to its closing one, or to the end of
-    a body that is broken. A body in an encoding that hides it is not kept at all."""
-    if b"\0" in body:  # UTF-16 or alike; Salesforce sends UTF-8
+    a body that is broken. A body in an encoding that hides it is not kept at all, nor is one that
+    has more of them than anybody sends: anybody may send one."""
+    low = body.lower()
+    if b"\0" in body or low.count(b"sessionid") > SESSIONS_MAX:  # UTF-16; Salesforce sends UTF-8
         return b""
     kept: list[bytes] = []
-    at = 0
-    for opening in OPENING.finditer(body):
-        if opening.start() < at:
+    at, inside = 0, False  # what is kept goes on from here; in a SessionId that began before
+    for name in NAME.finditer(low):
+        start = low.rfind(b"<", max(at, name.start() - PREFIX_MAX), name.start())
+        if start < 0:
             continue
-        tag = ATTRIBUTES.match(body, opening.end())
-        if tag is not None and tag[0].endswith(b"/>"):
-            continue
-        kept.append(body[at : tag.end() if tag else opening.end()])
-        closing = CLOSING.search(body, tag.end()) if tag else None
-        at = closing.start() if closing else len(body)
-    return b"".join([*kept, body[at:]]) if kept else body
+        if inside:
+            if CLOSING.match(low, start):
+                at, inside = start, False
+        elif (opening := OPENING.match(low, start)) and opening.end() == name.end():
+            tag = ATTRIBUTES.match(low, name.end())
+            if tag is None:
+                return b"".join([*kept, body[at : name.end()]])
+            if not tag[0].endswith(b"/>"):
+                kept.append(body[at : tag.end()])
+                at, inside = tag.end(), True
+    return b"".join([*kept, b"" if inside else body[at:]]) if kept else body
 
 
 class Sender:
