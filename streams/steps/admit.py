@@ -5,7 +5,8 @@ The person of an object is settled once, at its first event, and never changes b
 - no identifying key declared, or the whole object has none: the object is a person of its own;
 - else the owner of its address, asked by a hop of its own (`identities.asked`), so that two first
   sightings at once still make one person;
-- a thin event that does not tell the address: the whole object is asked for (`ReadObjects`).
+- a thin event that does not tell the address: the whole object is asked for (`ReadObjects`), once;
+  until it is there, or is known to be gone, all its events wait.
 
 Meanwhile the object's events wait in its row, in order. An address that comes later, or changes, is
 claimed for the person that the object has; where somebody else owns it, a join is proposed in the
@@ -34,7 +35,6 @@ RECENT_BYTES_MAX = 4_096
 """256 event ids; of the oldest day first, the oldest are forgotten."""
 WAITING_MAX = 100
 WAITING_BYTES_MAX = 400_000
-READ_AGAIN_MS = 60_000
 ID_BYTES = 16
 
 
@@ -52,22 +52,39 @@ def enter(link: Link, event: PlatformEvent, catalog: Catalog, out: Outputs) -> L
     if link.state == "linked":
         _pass_on(link, event, identity, out)
         return link
-    alone = identity is None or event.kind is EventKind.deleted or not (identity or event.thin)
-    if alone and link.state != "asking":
+    if link.state == "reading" and event.origin is Origin.read:
+        return _read_at_last(link, event, identity, catalog, out)
+    blind = not identity and not catalog.readable(event.connection, event.object_type)
+    alone = identity is None or blind or event.kind is EventKind.deleted
+    if (alone or not (identity or event.thin)) and link.state == "new":
         return _linked(link, person_key(event.object_key), catalog, out, (event,))
     if full(link):
         words = f"{len(link.waiting)} events of this object wait for its address already"
         refuse(event, catalog, out, Standing.parked, "too_many_waiting", words)
         return link
     link.waiting.append(pack(event.model_dump()))
-    if link.state == "asking":
-        return link
-    if identity:
+    if link.state == "new" and identity:
         link.state = "asking"
         _ask(link, identity, event, out)
-    elif link.state == "new" or event.received_ms - link.asked_ms >= READ_AGAIN_MS:
+    elif link.state == "new":
         link.state, link.asked_ms = "reading", event.received_ms
         _read(event, catalog, out)
+    return link
+
+
+def _read_at_last(
+    link: Link, event: PlatformEvent, identity: str | None, catalog: Catalog, out: Outputs
+) -> Link:
+    """The whole object, which its events have waited for; or word that it is gone."""
+    if link.person:
+        return _linked(link, link.person, catalog, out, (event,))
+    told = (catalog.identity(waited) for waited in _waited(link))
+    identity = identity or next((known for known in told if known), None)
+    if not identity:
+        return _linked(link, person_key(event.object_key), catalog, out, (event,))
+    link.waiting.append(pack(event.model_dump()))
+    link.state = "asking"
+    _ask(link, identity, event, out)
     return link
 
 
@@ -88,9 +105,11 @@ def learn(link: Link, answered: AddressAnswered, catalog: Catalog, out: Outputs)
 
 def claim(link: Link, made: LinkClaim, catalog: Catalog, out: Outputs) -> Link:
     """We made or adopted this object ourselves: its events are this person's."""
-    if link.state != "linked":
+    if link.state == "reading":
+        link.person = made.person  # its events wait for the read that is under way
+    elif link.state != "linked":
         return _linked(link, made.person, catalog, out, ())
-    if made.person != link.person:
+    elif made.person != link.person:
         link.join = made.person
     return link
 
@@ -146,11 +165,14 @@ def _linked(
     What we read ourselves goes first: it completes the thin events that had to wait for it.
     """
     link.state, link.person = "linked", person
-    waited = [PlatformEvent.model_validate(msgspec.msgpack.decode(w)) for w in link.waiting]
-    link.waiting = []
+    waited, link.waiting = _waited(link), []
     for event in sorted((*waited, *events), key=lambda e: e.origin is not Origin.read):
         _pass_on(link, event, catalog.identity(event), out)
     return link
+
+
+def _waited(link: Link) -> list[PlatformEvent]:
+    return [PlatformEvent.model_validate(msgspec.msgpack.decode(packed)) for packed in link.waiting]
 
 
 def _pass_on(link: Link, event: PlatformEvent, identity: str | None, out: Outputs) -> None:

@@ -6,6 +6,7 @@ pointer in `definitions` names.
 """
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -137,6 +138,7 @@ class Catalog:
     _reads: dict[tuple[str, str], frozenset[str]] = field(
         default_factory=dict[tuple[str, str], frozenset[str]]
     )
+    _scopes: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
 
     def names(self) -> Iterable[str]:
         """All syncs, sorted."""
@@ -194,6 +196,20 @@ class Catalog:
         if key not in self._reads:
             self._reads[key] = frozenset[str]().union(*self._inputs(connection, object_type))
         return self._reads[key]
+
+    def scope(self, connection: str, object_type: str) -> int:
+        """A number for what `reads` gives: another set of fields has another one."""
+        key = (connection, object_type)
+        if key not in self._scopes:
+            names = "\0".join(sorted(self.reads(connection, object_type)))
+            self._scopes[key] = zlib.crc32(names.encode())
+        return self._scopes[key]
+
+    def readable(self, connection: str, object_type: str) -> bool:
+        """Whether single objects can be asked for: their connector knows them, as no facts."""
+        known = self.connections.get(connection)
+        there = known is not None and f"{connection}:{object_type}" in self.flows
+        return there and known is not None and (known.platform, object_type) not in self.facts
 
     def identity(self, event: PlatformEvent) -> str | None:
         """Keyed hash of the event's identifying key.

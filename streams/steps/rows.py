@@ -55,7 +55,7 @@ class Values(Struct, array_like=True, omit_defaults=True):
         return max(self.at_ms, *self.times.values()) if self.times else self.at_ms
 
 
-class Source(Struct, array_like=True):
+class Source(Struct, array_like=True, omit_defaults=True):
     """What we know of one source object."""
 
     known: Values = field(default_factory=Values)
@@ -65,6 +65,14 @@ class Source(Struct, array_like=True):
     """Sync to the revision that it was last decided with."""
     fixes: dict[str, tuple[Any, Any]] = field(default_factory=dict[str, tuple[Any, Any]])
     """Field to (value at the source that it replaces, value that a person put there)."""
+    scope: int = 0
+    """Which fields the whole spoke of when it was seen last (Index.scopes); 0: all."""
+    doubts: list[str] = field(default_factory=list[str])
+    """Fields of which two values are known, and not which is the later one."""
+    reading: int = 0
+    """A read of it is under way (streams.steps.reading)."""
+    waiting: list[tuple[bytes, list[str]]] = field(default_factory=list[tuple[bytes, list[str]]])
+    """Events that wait for it, in order, each with the syncs it is to be decided for."""
 
 
 class Row(Struct, array_like=True):
@@ -209,6 +217,8 @@ class Index(Struct, array_like=True):
     acts: list[str] = field(default_factory=list[str])
     closed: dict[str, str] = field(default_factory=dict[str, str])
     """`platform/account` that a person has closed, to who and why."""
+    scopes: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
+    """Number of a set of source fields to the fields."""
 
 
 class Link(Struct, array_like=True):

@@ -16,9 +16,18 @@ from schemas.parked import ParkedRecord, Stage
 from streams.steps import facts
 from streams.steps.catalog import Plan, Shaped
 from streams.steps.fixes import overtaken
+from streams.steps.reading import (
+    ONCE_MORE,
+    answered,
+    full,
+    open_questions,
+    saw_whole,
+    take_waiting,
+    wait,
+)
 from streams.steps.rows import Destination, Row, Source, Values
 from streams.steps.sending import advance, mended, offer, owe
-from streams.steps.values import OBJECT_BITS, fold, patch, stamp_of, timed
+from streams.steps.values import OBJECT_BITS, fold, overrule, patch, stamp_of, timed
 from streams.steps.work import Work, without_values
 
 __all__ = ["decide", "map_again", "park_unshaped"]
@@ -41,29 +50,77 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     if not reads and not plans:
         return
     source = work.person.sources.get(key) or Source()
-    stale = False
+    stale, doubtful = False, len(source.doubts)
     if event.kind not in NOT_FOLLOWED and reads:
         work.person.sources[key] = source
         stale = _learn(work, source, event, reads)
-    for plan in plans:
-        row = Row(
-            row_id=row_id(event.event_id, plan.sync), event_id=event.event_id, sync=plan.sync,
-            source=key, fields=Values(), run=event.run, record_no=event.record_no,
-            rank=_rank(event),
-        )  # fmt: skip
-        if again:
-            row.standing, row.rank, row.asked = Standing.waiting.value, RELEASED, True
-        mark = work.index.runs.get(event.run) if event.run else None
-        row.force = mark is not None and mark.force
-        if mark is not None and mark.state == "cancelled":
-            work.note(row, Standing.cancelled, "run_cancelled", reason=mark.why, by=mark.who)
-        elif event.kind in NOT_FOLLOWED:
-            work.note(row, Standing.filtered, f"kind_{event.kind.value}")
-        elif stale and source.decided.get(plan.sync) == source.revision and not plan.fact:
-            work.note(row, Standing.stale, "older", reason="something newer was known already")
-        else:
+    if event.origin is Origin.read:
+        if answered(work, source, event):
+            _decide_waiting(work, source)
+        return
+    rows = [_row(work, plan.sync, event) for plan in plans]
+    for row in rows if again else ():
+        row.standing, row.rank, row.asked = Standing.waiting.value, RELEASED, True
+    news = [
+        (plan, row)
+        for plan, row in zip(plans, rows, strict=True)
+        if not _at_once(work, plan, source, row, event, stale=stale)
+    ]
+    if not news:
+        return
+    asking = [plan for plan, _ in news]
+    if not open_questions(work, source, event, asking):
+        if source.waiting:
+            _decide_waiting(work, source)
+        for plan, row in news:
             source.decided[plan.sync] = source.revision
             _decide_for(work, plan, source, row, event)
+    elif full(source):
+        words = f"{len(source.waiting)} events of this object wait for a read already"
+        for _, row in news:
+            _park_unshaped(work, row, event, "too_many_waiting", words)
+    else:
+        wait(work, source, event, [row for _, row in news], doubtful)
+
+
+def _row(work: Work, sync: str, event: PlatformEvent) -> Row:
+    """What the event asks of one sync, not decided yet."""
+    mark = work.index.runs.get(event.run) if event.run else None
+    return Row(
+        row_id=row_id(event.event_id, sync), event_id=event.event_id, sync=sync,
+        source=event.object_key, fields=Values(), run=event.run, record_no=event.record_no,
+        rank=_rank(event), force=mark is not None and mark.force,
+    )  # fmt: skip
+
+
+def _at_once(
+    work: Work, plan: Plan, source: Source, row: Row, event: PlatformEvent, *, stale: bool
+) -> bool:  # fmt: skip
+    """Whether the record has its fate already: nothing needs to be known of its object for that."""
+    mark = work.index.runs.get(event.run) if event.run else None
+    if mark is not None and mark.state == "cancelled":
+        work.note(row, Standing.cancelled, "run_cancelled", reason=mark.why, by=mark.who)
+    elif event.kind in NOT_FOLLOWED:
+        work.note(row, Standing.filtered, f"kind_{event.kind.value}")
+    elif stale and source.decided.get(plan.sync) == source.revision and not plan.fact:
+        work.note(row, Standing.stale, "older", reason="something newer was known already")
+    else:
+        return False
+    return True
+
+
+def _decide_waiting(work: Work, source: Source) -> None:
+    """Everything is known now that the waiting events need: decide them, in order."""
+    for event, syncs in take_waiting(source):
+        for sync in syncs:
+            plan = work.plan(sync, event.run)
+            row = _row(work, sync, event)
+            row.standing = Standing.held.value
+            if plan is None:
+                _park_unshaped(work, row, event, "no_definition", "its sync is not defined")
+            elif not _at_once(work, plan, source, row, event, stale=False):
+                source.decided[sync] = source.revision
+                _decide_for(work, plan, source, row, event)
 
 
 def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: bool) -> None:
@@ -97,11 +154,7 @@ def park_unshaped(work: Work, record: ResolvedRecord, code: str, words: str) -> 
     """The event could not be decided at all: it is parked for every sync that wanted it."""
     event = record.event
     for sync in work.catalog.wanted(event, work.index.pins):
-        row = Row(
-            row_id=row_id(event.event_id, sync), event_id=event.event_id, sync=sync,
-            source=event.object_key, fields=Values(), run=event.run, record_no=event.record_no,
-        )  # fmt: skip
-        _park_unshaped(work, row, event, code, words)
+        _park_unshaped(work, _row(work, sync, event), event, code, words)
 
 
 def _plans(work: Work, event: PlatformEvent) -> tuple[Plan, ...]:
@@ -133,7 +186,14 @@ def _learn(work: Work, source: Source, event: PlatformEvent, reads: frozenset[st
     at_ms, certain = event.occurred_ms, event.time_certain
     if at_ms > event.received_ms + FUTURE_MS:
         at_ms, certain = event.received_ms, False
-    changed, stale = patch(source.known, seen, reads, at_ms, whole=not event.thin, certain=certain)
+    changed, stale = patch(
+        source.known, seen, reads, at_ms, whole=not event.thin, certain=certain,
+        doubts=source.doubts,
+    )  # fmt: skip
+    if not event.thin:
+        saw_whole(work, source, event)
+        if event.origin is Origin.read and source.doubts and source.reading != ONCE_MORE:
+            changed |= overrule(source.known, seen, source.doubts)
     if changed:
         source.revision += 1
         overtaken(work, event.object_key, source)

@@ -12,9 +12,13 @@ from typing import Any
 
 from streams.steps.rows import Values
 
-__all__ = ["drop", "fold", "forget", "newest_ms", "patch", "stamp_of", "timed"]
+__all__ = [
+    "drop", "fold", "forget", "newest_ms", "overrule", "patch", "stamp_of", "text", "timed",
+]  # fmt: skip
 
 OBJECT_BITS = 10
+DOUBT_MS = 60_000
+"""Of two times of which one is a guess, or coarse, nobody knows the order if they are so near."""
 
 
 def stamp_of(object_key: str) -> int:
@@ -70,29 +74,38 @@ def forget(values: Values, names: Iterable[str]) -> None:
 
 def patch(
     known: Values, seen: Mapping[str, Any], fields: Iterable[str], at_ms: int, *, whole: bool,
-    certain: bool,
+    certain: bool, doubts: list[str] | None = None,
 ) -> tuple[bool, bool]:  # fmt: skip
     """Enter what an event says about `fields` into a snapshot -> (has changed, is stale).
 
     `whole`: a field that is not in `seen` is empty; else it is not spoken of. Stale: it speaks of
-    fields, and of each something newer is known.
+    fields, and of each something newer is known. `doubts` gets the fields whose values differ and
+    whose order the times do not tell; it loses those of which something surely newer is known.
     """
     changed, newer, older = False, False, False
     kept: list[str] = []
+    sure = certain and not known.uncertain
     for name in fields:
         if not whole and name not in seen:
             continue
-        if at_ms < known.time(name):
+        before = known.time(name)
+        if at_ms < before:
             older = True
             kept.append(name)
+            if not sure and doubts is not None:
+                _doubt(known, name, seen.get(name), at_ms, certain, doubts)
             continue
         newer = True
         value = seen.get(name)
-        if value is None:
-            changed |= known.values.pop(name, None) is not None
-        elif known.values.get(name) != value or type(known.values[name]) is not type(value):
-            known.values[name] = value
-            changed = True
+        old = known.values.get(name)
+        if old != value or type(old) is not type(value):
+            if before and doubts is not None and (at_ms == before or not sure or doubts):
+                _doubt(known, name, value, at_ms, certain, doubts)
+            if value is None:
+                changed |= known.values.pop(name, None) is not None
+            else:
+                known.values[name] = value
+                changed = True
         if not whole:
             changed |= _timed(known, name, at_ms, certain)
     if whole and at_ms >= known.at_ms:
@@ -107,6 +120,42 @@ def patch(
             if name not in kept:
                 _timed(known, name, at_ms, certain)
     return changed, older and not newer
+
+
+def _doubt(
+    known: Values, name: str, value: Any, at_ms: int, certain: bool, doubts: list[str]
+) -> None:  # fmt: skip
+    """Whether `value` is later than what is known: open, or clear again."""
+    before = known.time(name)
+    unsure = not certain or name in known.uncertain
+    unsure |= "*" in known.uncertain and name not in known.times
+    if abs(at_ms - before) > (DOUBT_MS if unsure else 0):
+        if at_ms > before and name in doubts:
+            doubts.remove(name)
+    elif name not in doubts and text(value) != text(known.values.get(name)):
+        doubts.append(name)
+
+
+def overrule(known: Values, seen: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Take what the source said when it was asked, whatever the times -> has changed."""
+    changed = False
+    for name in names:
+        value = seen.get(name)
+        if known.values.get(name) == value:
+            continue
+        changed = True
+        if value is None:
+            del known.values[name]
+        else:
+            known.values[name] = value
+    return changed
+
+
+def text(value: Any) -> str:
+    """A value as most platforms write it: one tells in quotes what the other tells as a number."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _timed(known: Values, name: str, at_ms: int, certain: bool) -> bool:

@@ -103,6 +103,10 @@ def catalog(*names: str, **flows: Flow) -> Catalog:
         active={f"{kind}:{n}": 1 for n in chosen for kind in ("sync", "mapping")},
         compiled=lambda name, version, fields, fields_version: MAPPINGS.get(name),
         facts=frozenset({("mailchimp", "visit")}),
-        flows=flows or {"sales:Lead": Flow(0.1, 10), "mail:member": Flow(0.1, 10)},
+        flows={
+            "hub:contact": Flow(),
+            "hub2:contact": Flow(),
+            **(flows or {"sales:Lead": Flow(0.1, 10), "mail:member": Flow(0.1, 10)}),
+        },
         identity_key=b"k",
     )

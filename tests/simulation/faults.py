@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from schemas.events import Origin
 from schemas.outcomes import OutcomeKind
-from streams.steps import acts, admit, people, runs, sending, settle, shape, work
+from streams.steps import acts, admit, people, reading, runs, sending, settle, shape, work
 from streams.steps.rows import Values
 from streams.steps.values import fold
 
@@ -21,7 +21,7 @@ def _latest_wins() -> AbstractContextManager[Any]:
     true = shape.patch
 
     def patched(known: Values, seen: Any, fields: Any, at_ms: int, **more: Any) -> Any:
-        return true(known, seen, fields, max(at_ms, known.newest()), **more)
+        return true(known, seen, fields, max(at_ms, known.newest() + 1), **more)
 
     return patch.object(shape, "patch", patched)
 
@@ -150,6 +150,29 @@ def _read_when_received() -> AbstractContextManager[Any]:
     return patch.object(people, "decide", patched)
 
 
+def _half_known() -> AbstractContextManager[Any]:
+    return patch.object(reading, "_unknown", lambda *_: False)
+
+
+def _ties_to_the_last() -> AbstractContextManager[Any]:
+    true = shape.patch
+
+    def patched(*args: Any, **more: Any) -> Any:
+        return true(*args, **{**more, "doubts": None})
+
+    return patch.object(shape, "patch", patched)
+
+
+def _reads_without_end() -> AbstractContextManager[Any]:
+    true = shape.wait
+
+    def patched(work: Any, source: Any, *more: Any) -> None:
+        source.reading = 0
+        true(work, source, *more)
+
+    return patch.object(shape, "wait", patched)
+
+
 class _both(AbstractContextManager[Any]):  # noqa: N801 - reads as the function that it is
     def __init__(self, *patches: AbstractContextManager[Any]) -> None:
         self.patches = patches
@@ -176,4 +199,7 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "a run ends before its records have": _a_run_ends_early,
     "cancelling a run drops the live change it carried": _cancelling_drops_live_changes,
     "a page counts as read when it is received": _read_when_received,
+    "a record is decided with half of its object known": _half_known,
+    "of two changes in one millisecond the last to come wins": _ties_to_the_last,
+    "an object is read again while it is being read": _reads_without_end,
 }

@@ -29,6 +29,7 @@ __all__ = ["judge"]
 FUTURE_MS = 300_000
 GIVEN_UP = {Standing.cancelled, Standing.discarded, Standing.parked, Standing.filtered}
 """What such a record asked for may be missing, or have been overtaken."""
+WAITING = {Standing.waiting, Standing.held}
 SELF_EXPLAINING = {Standing.written, Standing.accepted, Standing.unchanged, Standing.out}
 
 
@@ -65,7 +66,8 @@ def judge(world: World, *, healed: bool) -> list[str]:
     problems = [*_admitted(world), *_balance(world, stories), *_reasons(stories)]
     problems += _places(world, stories, healed=healed)
     problems += _order(world)
-    wishes = _wishes(world)
+    problems += [f"P6 {k}: read twice at a time" for w in world.workers for k in w.read_twice]
+    wishes = _wishes(world, stories)
     problems += [*_verdicts(stories, wishes), *_ends(world)]
     if healed:
         problems += _contents(world, stories, wishes)
@@ -200,7 +202,7 @@ def _places(world: World, stories: dict[str, Story], *, healed: bool) -> Iterato
         if note is None:
             yield f"P1 {row_id[:8]} ({story.sync} {story.event.run}): nothing became of it"
             continue
-        if note.standing not in FATES and (healed or note.standing is not Standing.waiting):
+        if note.standing not in FATES and (healed or note.standing not in WAITING):
             yield f"P4 {row_id[:8]}: still {note.standing.value} {note.code}"
         if (note.standing is Standing.parked) != (row_id in parked) and note.code not in (
             "too_many_waiting",
@@ -258,9 +260,14 @@ class Wishes:
     """What was known of each object in the end."""
     released: dict[str, list[dict[str, tuple[Any, int]]]] = field(default_factory=dict)
     """Rows that may have been decided anew, to what they asked for then."""
+    later: dict[str, list[ResolvedRecord]] = field(default_factory=lambda: defaultdict(list))
+    """By object: records that wait until it is known whole."""
+    doubted: set[str] = field(default_factory=set)
+    """Persons of whom it was read what was in doubt: what was asked for then, only `_truth` can
+    say."""
 
 
-def _wishes(world: World) -> Wishes:
+def _wishes(world: World, stories: dict[str, Story]) -> Wishes:
     """What every record asked for, with all that was known when it was decided."""
     wishes = Wishes()
     for agent in world.agents:
@@ -268,9 +275,19 @@ def _wishes(world: World) -> Wishes:
             continue
         for _, message in agent.history:
             if isinstance(message, ResolvedRecord):
-                known = wishes.objects[message.event.object_key]
+                key = message.event.object_key
+                known = wishes.objects[key]
                 for wish in _wish(world, known, message):
                     wishes.by_row[wish.row_id] = wish
+                    first = stories[wish.row_id].notes[:1]
+                    if first and first[0].code == "in_doubt":
+                        wishes.doubted.add(message.person)
+                    if first and first[0].code == "unknown_field":
+                        wishes.later[key].append(message)
+                if len(known.fields) == len(_inputs(world, message.event.connection)):
+                    for waited in wishes.later.pop(key, ()):
+                        for wish in _wish(world, known, waited, again=True):
+                            wishes.by_row[wish.row_id] = wish
             elif isinstance(message, Act) and message.kind is ActKind.fix:
                 for target in message.targets:
                     source = wishes.by_row[target.row_id].source
@@ -284,14 +301,21 @@ def _wishes(world: World) -> Wishes:
     return wishes
 
 
-def _wish(world: World, known: Knowledge, record: ResolvedRecord) -> Iterator[Wish]:
+def _inputs(world: World, connection: str) -> set[str]:
+    return {"email"}.union(*(MAPPINGS[n].inputs for n in _of(world, connection)))
+
+
+def _wish(
+    world: World, known: Knowledge, record: ResolvedRecord, *, again: bool = False
+) -> Iterator[Wish]:
+    """`again`: what it told is known already, and by now the rest too."""
     event = record.event
     followed = event.kind is not EventKind.deleted
     stale = False
-    if followed:
+    if followed and not again:
         at_ms = _at_ms(event)
         values = json.loads(event.values)
-        read = {"email"}.union(*(MAPPINGS[n].inputs for n in _of(world, event.connection)))
+        read = _inputs(world, event.connection)
         spoken = [f for f in sorted(read) if f in values or not event.thin]
         older = [f for f in spoken if f in known.fields and at_ms < known.fields[f][1]]
         stale = bool(spoken) and len(older) == len(spoken)
@@ -335,10 +359,10 @@ def _verdicts(stories: dict[str, Story], wishes: Wishes) -> Iterator[str]:
     for wish in wishes.by_row.values():
         sources[wish.person].add(wish.source)
     for row_id, wish in wishes.by_row.items():
-        story = stories[row_id]
-        if not story.notes:
+        told = [n for n in stories[row_id].notes if n.code not in ("unknown_field", "in_doubt")]
+        if not told or wish.person in wishes.doubted:
             continue
-        first = story.notes[0]
+        first = told[0]
         if first.standing is Standing.filtered and wish.fields is not None:
             yield f"P5 {row_id[:8]}: filtered, but the filter lets it pass"
         alone = len(sources[wish.person]) == 1
@@ -378,6 +402,8 @@ def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterat
     for wish in wishes.by_row.values():
         sources[wish.person, wish.sync].add(wish.source)
     for (kind, person, name), rows in asked.items():
+        if person in wishes.doubted:
+            continue
         platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
         held = platform.objects.get((kind, person), {})
         kept = [r for r in rows if not r[3]]
@@ -424,17 +450,9 @@ def _truth(world: World, stories: dict[str, Story]) -> Iterator[str]:
         for s in stories.values()
         if not s.event.run and s.event.kind is not EventKind.deleted
     }
-    first = {e.key: _event(e.message) for e in reversed(world.log.all(events_of("hubspot")))}
-    whole = {key for key, event in first.items() if not event.thin}
     for contact in (c for p in world.portals.values() for c in p.contacts):
         person = whose.get(contact.key)
-        if (
-            person is None
-            or person not in alone
-            or contact.skewed
-            or contact.silent
-            or contact.key not in whole
-        ):
+        if person is None or person not in alone or contact.silent:
             continue
         for sync in _of(world, contact.portal):
             kind = SYNCS[sync].destination_object
@@ -445,7 +463,7 @@ def _truth(world: World, stories: dict[str, Story]) -> Iterator[str]:
             platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
             held = platform.objects.get((kind, person), {})
             for name, value in wanted.items():
-                if held.get(name) != value:
+                if held.get(name) != value and not str(held.get(name)).startswith("fixed-"):
                     yield f"P2 {contact.key} {name}: {held.get(name)!r}, the source says {value!r}"
 
 

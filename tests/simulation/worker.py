@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas import ids
 from schemas.commands import FetchPages, Priority, ReadObjects, Recall, UploadBatch, UploadRow
 from schemas.events import Origin, PlatformEvent
 from schemas.journal import JournalEntry, JournalKind
@@ -83,6 +84,8 @@ class Worker:
         """Taken without a verdict: it comes late, or never."""
         self.answers: list[tuple[int, list[Send]]] = []
         """Offsets of reads, and what was read then and stands in no log yet."""
+        self.read_twice: list[str] = []
+        """Objects that were to be read while a read of them was under way."""
         self.requests = 0
         self.generous = False
         """Give nothing back, lose no answer: the end of a simulation."""
@@ -144,7 +147,7 @@ class Worker:
             case FetchPages():
                 self.answers.append((offset, self._fetch(message, now_ms)))
             case ReadObjects():
-                self.answers.append((offset, self._read_objects(message)))
+                self.answers.append((offset, self._read_objects(offset, message)))
             case Recall():
                 recalled = [t for t in self.tasks if t.row.row_id in message.row_ids]
                 self._give_back(recalled, "recalled", 0, now_ms, crash)
@@ -201,7 +204,7 @@ class Worker:
         if lost:
             return OutcomeKind.unknown
         kinds = (OutcomeKind.written, OutcomeKind.accepted, OutcomeKind.unchanged)
-        return self.draw.choices(kinds, (8, 1, 1))[0]
+        return self.draw.choices(kinds, (7, 2, 1))[0]
 
     def _give_back(
         self, tasks: list[_Task], reason: str, until_ms: int, now_ms: int, crash: float
@@ -251,10 +254,21 @@ class Worker:
         )  # fmt: skip
         return [*map(_sent, events), Send(JOURNAL, command.run, page)]
 
-    def _read_objects(self, command: ReadObjects) -> list[Send]:
+    def _read_objects(self, offset: int, command: ReadObjects) -> list[Send]:
+        """Each with an id of this very command: read again, the same is news to whoever asked."""
         portal = self.portals[command.connection]
         found = [portal.contacts[int(n)] for n in command.object_ids]
-        return [_sent(portal.event(c, c.values, origin=Origin.read)) for c in found]
+        under_way = {send.key for _, sends in self.answers for send in sends if _is_read(send)}
+        self.read_twice += [c.key for c in found if c.key in under_way]
+        name = f"read:{self.partition}:{offset}"
+        events = [portal.event(c, c.values, origin=Origin.read) for c in found]
+        return [
+            _sent(e.model_copy(update={"event_id": ids.derive(name, e.event_id)})) for e in events
+        ]
+
+
+def _is_read(send: Send) -> bool:
+    return isinstance(send.message, PlatformEvent) and send.message.origin is Origin.read
 
 
 def _received(sends: list[Send], now_ms: int) -> list[Send]:

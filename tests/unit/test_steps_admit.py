@@ -144,17 +144,34 @@ def test_a_thin_event_of_an_unknown_object_asks_for_the_whole_and_waits() -> Non
     assert [(r.object_ids, "email" in r.fields) for r in gate.reads] == [(["1"], True)]
     assert (gate.went, gate.asked) == ([], [])
     assert gate.take(event({"phone": "3"}, 150, thin=True)).reads == []  # one read under way
-    assert gate.take(event({"phone": "4"}, 90_000, thin=True)).reads  # it may have been in vain
+    assert gate.take(event({"phone": "4"}, 90_000, thin=True)).reads == []  # however long it takes
+    assert gate.take(event({**ANN, "phone": "5"}, 95_000)).asked == [], "it waits for the read too"
     whole = event(ANN, 120, origin=Origin.read)
     went = gate.take(whole).answer().went
     assert went[0].event == whole, "what was read completes the thin events: it goes first"
-    assert [r.event.occurred_ms for r in went] == [120, 100, 150, 90_000]
+    assert [r.event.occurred_ms for r in went] == [120, 100, 150, 90_000, 95_000]
 
 
 def test_a_deleted_object_that_nobody_knew_has_no_address_to_wait_for() -> None:
+    assert Gate().take(event({}, 200, thin=True, kind=EventKind.deleted)).went[0].person == OWN
     gate = Gate().take(event({"phone": "2"}, 100, thin=True))
-    gone = event({}, 200, thin=True, kind=EventKind.deleted)
-    assert [r.person for r in gate.take(gone).went] == [OWN, OWN]
+    assert gate.take(event({}, 200, thin=True, kind=EventKind.deleted)).went == []
+    gone = event({}, 210, thin=True, kind=EventKind.deleted, origin=Origin.read)
+    assert [r.person for r in gate.take(gone).went] == [OWN] * 3
+
+
+def test_what_is_gone_when_it_is_read_is_the_persons_whose_address_it_told_before() -> None:
+    gate = Gate().take(event({"phone": "2"}, 100, thin=True), event(ANN, 120))
+    gone = event({}, 210, thin=True, kind=EventKind.deleted, origin=Origin.read)
+    assert gate.take(gone).asked[0].proposed == OWN
+    assert len(gate.answer().went) == 3
+
+
+def test_an_object_that_cannot_be_read_is_itself() -> None:
+    thin = event({"phone": "2"}, 100, thin=True, object_type="ticket")
+    links = Links(Rows(), catalog())
+    links.take(thin.object_key, thin)
+    assert [s.message for s in links.close() if isinstance(s.message, ReadObjects)] == []
 
 
 def test_a_changed_address_is_claimed_and_a_join_only_proposed() -> None:
@@ -170,7 +187,12 @@ def test_an_object_that_we_made_ourselves_is_the_persons_that_we_made_it_for() -
     gate = Gate().take(LinkClaim(object_key=KEY, person="p"))
     assert gate.take(event(ANN, 100)).went[0].person == "p"
     gate = Gate().take(event({"phone": "1"}, 100, thin=True), LinkClaim(object_key=KEY, person="p"))
-    assert [r.person for r in gate.went] == ["p"]
+    assert gate.went == [], "its read is under way"
+    gate.take(event(ANN, 120, origin=Origin.read))
+    assert [(r.person, r.event.origin.value) for r in gate.went] == [
+        ("p", "read"),
+        ("p", "webhook"),
+    ]
     assert gate.take(LinkClaim(object_key=KEY, person="other")).link().join == "other"
 
 

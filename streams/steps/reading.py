@@ -1,0 +1,105 @@
+"""Snapshot first: an object is read only when what an event needs is unknown, or in doubt.
+
+Unknown: a field that some mapping looks at has never been seen of this object. In doubt: two values
+of a field whose times do not tell which is the later one. Then the event waits in the object's row,
+in order with those that come after it, until the whole has been read. Never more than one read of
+an object is under way; a worker answers each, if only by saying that the object is gone.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from schemas.events import PlatformEvent
+from schemas.journal import Standing
+from streams.steps.catalog import Plan
+from streams.steps.rows import Row, Source, pack
+from streams.steps.work import Work
+
+__all__ = ["ONCE_MORE", "answered", "full", "open_questions", "saw_whole", "take_waiting", "wait"]
+
+WAITING_MAX = 100
+WAITING_BYTES_MAX = 400_000
+UNDER_WAY, ONCE_MORE = 1, 2
+"""Once more: what was in doubt came up while the read was under way, so it may not show it."""
+
+
+def saw_whole(work: Work, source: Source, event: PlatformEvent) -> None:
+    """The whole object was told: remember of which fields that speaks."""
+    source.scope = work.catalog.scope(event.connection, event.object_type)
+    if source.scope not in work.index.scopes:
+        reads = work.catalog.reads(event.connection, event.object_type)
+        work.index.scopes[source.scope] = sorted(reads)
+
+
+def open_questions(
+    work: Work, source: Source, event: PlatformEvent, plans: Sequence[Plan]
+) -> bool:  # fmt: skip
+    """Whether something must be read before this event can be decided for these syncs."""
+    if not source.doubts and not _unknown(work, source, event, plans):
+        return False
+    return bool(event.object_id) and work.catalog.readable(event.connection, event.object_type)
+
+
+def wait(
+    work: Work, source: Source, event: PlatformEvent, rows: Sequence[Row], doubtful: int
+) -> None:  # fmt: skip
+    """Let the event wait in the object's row; ask, if no read is under way. `rows`: what it asks of
+    each sync. `doubtful`: number of fields that were in doubt before it came."""
+    source.waiting.append((pack(event.model_dump()), [row.sync for row in rows]))
+    for row in rows:
+        code = "in_doubt" if source.doubts else "unknown_field"
+        work.note(row, Standing.held, code, field=",".join(source.doubts))
+    if not source.reading:
+        _ask(work, source, event)
+    elif len(source.doubts) > doubtful:
+        source.reading = ONCE_MORE
+
+
+def full(source: Source) -> bool:
+    """Whether as many events as a row may hold wait for a read."""
+    sizes = [len(packed) for packed, _ in source.waiting]
+    return len(sizes) >= WAITING_MAX or sum(sizes) > WAITING_BYTES_MAX
+
+
+def answered(work: Work, source: Source, event: PlatformEvent) -> bool:
+    """A read of ours has come back -> whether it settles everything."""
+    if source.reading == ONCE_MORE:
+        _ask(work, source, event)
+        return False
+    source.reading = 0
+    source.doubts = []
+    return True
+
+
+def take_waiting(source: Source) -> list[tuple[PlatformEvent, list[str]]]:
+    """Those that waited, in order, each with its syncs; none waits any more."""
+    waited = [
+        (PlatformEvent.model_validate(msgspec.msgpack.decode(packed)), syncs)
+        for packed, syncs in source.waiting
+    ]
+    source.waiting = []
+    return waited
+
+
+def _unknown(work: Work, source: Source, event: PlatformEvent, plans: Sequence[Plan]) -> bool:
+    known, scope = source.known, source.scope
+    if known.at_ms:
+        if not scope or scope == work.catalog.scope(event.connection, event.object_type):
+            return False
+        seen = work.index.scopes.get(scope, ())
+        return any(
+            name not in seen and name not in known.times
+            for plan in plans
+            for name in plan.mapping.inputs
+        )
+    return any(name not in known.times for plan in plans for name in plan.mapping.inputs)
+
+
+def _ask(work: Work, source: Source, event: PlatformEvent) -> None:
+    connection = work.catalog.connections[event.connection]
+    work.out.read(
+        connection.platform, connection.account, event.connection, event.object_type,
+        event.object_id, work.catalog.reads(event.connection, event.object_type),
+    )  # fmt: skip
+    source.reading = UNDER_WAY
