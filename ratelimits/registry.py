@@ -80,7 +80,7 @@ class RefusalForm(_Closed):
     status: int
     where: dict[str, str] = Field(
         default={},
-        description="Key of the JSON body (of its first element), or path with dots, to text within.",
+        description="Key (or path: a.0.b) of the JSON body, of its first element, to text within.",
     )
     json_body: bool | None = Field(default=None, description="false: the body is no JSON.")
     window: str = Field(default="", description="The window that was full; empty: it is not said.")

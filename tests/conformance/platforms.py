@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from connectors.base import Row
@@ -41,6 +42,8 @@ class Place:
     """Of a page of changes, or of the fields where there are none."""
     one_way: bool = False
     """Objects whose id is known and others are written alike."""
+    says: bool = True
+    """A refusal has the platform's own words."""
     unseen: bool = False
     """The answer says nothing by which a row left out could be missed."""
 
@@ -90,7 +93,9 @@ def _declared(
 ) -> Place:  # fmt: skip
     """A platform that is simulated from a description. `seed`: values of people who are there
     already, with their number in place of `{n}`."""
-    make = declared(name)
+    plain = declared(name)
+    # The contract knows no quotas: the limiter does, and is tried by itself.
+    make = partial(plain, quota=dict.fromkeys(plain().windows, "off"))
 
     def seeded(**options: Any) -> Platform:
         people = [
@@ -140,6 +145,43 @@ DECLARED: dict[str, Place] = {
         reads=frozenset({"ids", "keys"}),
         ordered=True,
         refusal_field="",
+    ),
+    "braze": _declared(
+        "braze",
+        "user",
+        {"api_key": "braze-key"},
+        "first_name",
+        "/users/track",
+        {"external_id": "seeded-{n}"},
+        options={"cluster": "fra-01"},
+        throttles=({}, {"bare": True}),
+        reads=frozenset({"ids"}),
+        read_method="POST",
+        one_way=True,
+        refusal_field="",
+    ),
+    "iterable": _declared(
+        "iterable",
+        "user",
+        {"api_key": "iterable-key"},
+        "firstName",
+        "/api/users/bulkUpdate",
+        {"userId": "seeded-{n}"},
+        throttles=({}, {"bare": True}),
+        reads=frozenset({"ids"}),
+        one_way=True,
+        says=False,
+    ),
+    "activecampaign": _declared(
+        "activecampaign",
+        "contact",
+        {"api_key": "activecampaign-key"},
+        "firstName",
+        "/api/3/contacts?/",
+        {},
+        options={"account": "acme"},
+        throttles=({"headers": {"Retry-After": "7"}}, {"bare": True}),
+        matches=False,
     ),
 }
 """Described in `connectors/platforms/<name>.yaml`, simulated by `simulators/platforms/`."""
