@@ -183,6 +183,28 @@ DECLARED: dict[str, Place] = {
         throttles=({"headers": {"Retry-After": "7"}}, {"bare": True}),
         matches=False,
     ),
+    "intercom": _declared(
+        "intercom",
+        "contact",
+        {"token": "intercom-token"},
+        "name",
+        "/contacts(/[^/]+)?$",
+        {},
+        key="external_id",
+        throttles=({}, {"bare": True}),
+    ),
+    "pipedrive": _declared(
+        "pipedrive",
+        "person",
+        {"token": "pipedrive-token"},
+        "name",
+        "/api/v2/persons(/[0-9]+)?$",
+        {},
+        key="custom_fields.syncline",
+        throttles=({"headers": {"x-ratelimit-reset": "7"}}, {"bare": True}),
+        matches=False,
+        refusal_field="",
+    ),
 }
 """Described in `connectors/platforms/<name>.yaml`, simulated by `simulators/platforms/`."""
 
