@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-__all__ = ["SecretMissing", "resolve"]
+__all__ = ["SecretMissing", "is_reference", "resolve"]
 
 FILE_BYTES_MAX = 64 * 1024  # keys and certificates are smaller; a wrong path may lead to anything
 
@@ -16,6 +16,11 @@ class SecretMissing(Exception):
     def __init__(self, reference: str, why: str) -> None:
         super().__init__(f"secret {reference!r}: {why}")
         self.reference = reference
+
+
+def is_reference(value: object) -> bool:
+    """Whether a value of a configuration stands for another one."""
+    return isinstance(value, str) and value.startswith(("env:", "file:"))
 
 
 def resolve(reference: str) -> SecretStr:

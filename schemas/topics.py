@@ -21,7 +21,16 @@ from schemas import (
 )
 from schemas.base import Message
 
-__all__ = ["PLATFORMS", "TOPICS", "Topic", "commands_of", "events_of", "intake_of", "outcomes_of"]
+__all__ = [
+    "PLATFORMS",
+    "TOPICS",
+    "Topic",
+    "commands_of",
+    "events_of",
+    "intake_of",
+    "outcomes_of",
+    "received_from",
+]
 
 PLATFORMS = ("hubspot", "salesforce", "mailchimp")
 DAY_S = 24 * 3600
@@ -74,13 +83,21 @@ QUARANTINE = "quarantine"
 RUNS = "runs"
 
 
-def _of(platform: str) -> tuple[Topic, ...]:
+def received_from(platform: str) -> tuple[Topic, ...]:
+    """What its webhooks become. For a platform outside PLATFORMS they are made when the first
+    connection of it is applied, and are read by downstream teams alone."""
     return (
         Topic(intake_of(platform), "connection", (), 30 * DAY_S, "webhook_gateway", "replay",
               "Bodies as received; headers: path, chosen HTTP headers, verdict, received_ms."),
         Topic(events_of(platform), "connection:object_type:object_id", (events.PlatformEvent,),
               90 * DAY_S, "webhook_gateway, connectors", "streams.admit, downstream teams",
               "What happened at the platform, one message an event."),
+    )  # fmt: skip
+
+
+def _of(platform: str) -> tuple[Topic, ...]:
+    return (
+        *received_from(platform),
         Topic(commands_of(platform), "account",
               (commands.UploadBatch, commands.FetchPages, commands.ReadObjects, commands.Recall,
                commands.CheckJob), 30 * DAY_S, "streams", "connectors",

@@ -1,7 +1,7 @@
 """Bring topics and schemas into a cluster; find the cluster that the settings mean."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,8 +81,9 @@ def new_topic(topic: Topic, settings: Settings) -> NewTopic:
     return NewTopic(topic.name, count, settings.replication, config=topic_config(topic))
 
 
-def create_topics(settings: Settings) -> list[str]:
-    """Create what is missing and register all schemas; names of what was created.
+def create_topics(settings: Settings, more: Iterable[Topic] = ()) -> list[str]:
+    """Create what is missing and register all schemas; names of what was created. `more`: topics
+    that a configuration needs and not every cluster has.
 
     A repeat changes nothing. Raises Failed where a topic that feeds a table has
     another number of partitions: that can never be changed.
@@ -92,14 +93,15 @@ def create_topics(settings: Settings) -> list[str]:
         there = admin.list_topics(timeout=15).topics
     finally:
         admin.poll(0)  # hands log lines on: an admin client does so at no other time
-    for topic in TOPICS:
+    topics = (*TOPICS, *more)
+    for topic in topics:
         wanted = settings.partitions if topic.partitions == "tables" else 1
         if topic.name in there and len(there[topic.name].partitions) != wanted:
             raise Failed(
                 f"topic {topic.name} has {len(there[topic.name].partitions)} partitions, not "
                 f"{wanted}: set SYNCLINE_PARTITIONS to what the cluster was made with"
             )
-    missing = [new_topic(t, settings) for t in TOPICS if t.name not in there]
+    missing = [new_topic(t, settings) for t in topics if t.name not in there]
     created: list[str] = []
     for name, future in (admin.create_topics(missing) if missing else {}).items():
         try:

@@ -16,10 +16,12 @@ from mappings.errors import MappingInvalid
 from mappings.fields import FieldList
 from ratelimits import registry as quotas
 from schemas.definitions import Connection, Sync
-from schemas.secrets import SecretMissing, resolve
+from schemas.secrets import SecretMissing, is_reference, resolve
 from schemas.yamlfile import ConfigInvalid, Lines, read_yaml, validated
+from webhook_gateway.senders import platforms as senders
+from webhook_gateway.senders import sender_type
 
-__all__ = ["Configuration", "check_fields", "load_folder", "missing_secrets"]
+__all__ = ["Configuration", "check_fields", "load_folder", "missing_secrets", "receives_only"]
 
 KINDS: dict[str, tuple[str, type[BaseModel], str]] = {
     "connections": ("connection", Connection, "connection"),
@@ -91,12 +93,25 @@ def _listed(stem: str, connections: Iterable[str]) -> str:
     return f"{name}:{stem[len(name) + 1 :]}" if name else ""
 
 
+def receives_only(connection: Connection) -> bool:
+    """Whether it takes webhooks and no more: it needs no credentials, and no sync can use it."""
+    return connection.webhook is not None and (
+        connection.platform not in CONNECTORS or not connection.secrets
+    )
+
+
 def _check_connections(found: Configuration) -> Iterator[str]:
     for name, connection in found.connections.items():
         lines = found.lines["connection", name]
-        if connection.platform not in CONNECTORS:
-            known = ", ".join(sorted(CONNECTORS))
+        if connection.platform not in {*CONNECTORS, *senders()}:
+            known = ", ".join(sorted({*CONNECTORS, *senders()}))
             yield lines.problem(("platform",), f"unknown; known are {known}")
+            continue
+        yield from _check_webhook(connection, lines)
+        if receives_only(connection):
+            continue
+        if connection.platform not in CONNECTORS:
+            yield lines.problem(("webhook",), f"is missing: {connection.platform} only sends")
             continue
         spec = connector_class(connection.platform).spec
         try:
@@ -112,6 +127,19 @@ def _check_connections(found: Configuration) -> Iterator[str]:
                 ("base_url",), f"is missing: {connection.platform} has no common one"
             )
         yield from _check_quotas(connection, lines)
+
+
+def _check_webhook(connection: Connection, lines: Lines) -> Iterator[str]:
+    if connection.webhook is None:
+        return
+    if connection.platform not in senders():
+        yield lines.problem(("webhook",), f"{connection.platform} sends none")
+        return
+    options = sender_type(connection.platform).spec.options
+    try:
+        validated(dict(connection.webhook.options), lines, options, ("webhook", "options"))
+    except ConfigInvalid as error:
+        yield from error.problems
 
 
 def _check_quotas(connection: Connection, lines: Lines) -> Iterator[str]:
@@ -144,6 +172,10 @@ def _check_syncs(found: Configuration) -> Iterator[str]:
             connection = found.connections.get(getattr(sync, end))
             if connection is None:
                 yield lines.problem((end,), f"there is no connection {getattr(sync, end)}")
+                continue
+            if receives_only(connection):
+                words = f"{connection.connection} only receives webhooks: it has no `secrets`"
+                yield lines.problem((end,), words)
                 continue
             spec = connector_class(connection.platform).spec
             kind = getattr(sync, f"{end}_object")
@@ -210,7 +242,9 @@ def missing_secrets(connections: Mapping[str, Connection]) -> list[str]:
     problems: list[str] = []
     for name, connection in connections.items():
         references = [*connection.secrets.values()]
-        references += [connection.webhook.secret] if connection.webhook else []
+        if (webhook := connection.webhook) is not None:
+            references += [r for r in (webhook.secret, webhook.previous_secret) if r]
+            references += filter(is_reference, webhook.options.values())
         for reference in references:
             try:
                 resolve(reference)

@@ -15,9 +15,16 @@ from schemas.codec import Codec
 from schemas.control import ActKind
 from schemas.definitions import Connection, Definition
 from schemas.follow import Definitions
+from schemas.topics import Topic
 from schemas.yamlfile import ConfigInvalid
 from syncline import acts, cluster, flows
-from syncline.config import Configuration, check_fields, load_folder, missing_secrets
+from syncline.config import (
+    Configuration,
+    check_fields,
+    load_folder,
+    missing_secrets,
+    receives_only,
+)
 from syncline.errors import Failed, Misused
 from syncline.settings import Settings
 
@@ -37,7 +44,7 @@ def apply(
     except ConfigInvalid as error:
         raise Misused(str(error)) from None
     with cluster.connected() as (settings, codec):
-        cluster.create_topics(settings)
+        cluster.create_topics(settings, _received(wanted))
         there = Definitions(settings.kafka_config(), codec)
         if problems := misfits(wanted, there):
             raise Misused("\n".join(problems))
@@ -104,8 +111,17 @@ def difference(wanted: Configuration, there: Definitions) -> list[dict[str, Any]
     return changes
 
 
+def _received(wanted: Configuration) -> list[Topic]:
+    """Topics of webhooks that only this configuration needs."""
+    platforms = {c.platform for c in wanted.connections.values() if c.webhook}
+    more = sorted(platforms - {*topics.PLATFORMS})
+    return [topic for platform in more for topic in topics.received_from(platform)]
+
+
 def traits(connection: Connection) -> dict[str, Any]:
     """What streams must know of a platform: which objects are facts, and what it carries."""
+    if receives_only(connection):
+        return {"platform": connection.platform, "facts": [], "flows": {}}
     spec = connector_class(connection.platform).spec
     return {
         "platform": connection.platform,

@@ -60,7 +60,12 @@ def test_documents_come_before_what_refers_to_them() -> None:
         ("syncs/leads.yaml", "source: hubspot", "source: hubspt", "no connection hubspt"),
         ("syncs/leads.yaml", "destination_object: Lead", "destination_object: Led", "Lead"),
         ("syncs/leads.yaml", "mapping: hubspot", "mapping: nosuch_hubspot", "no mapping nosuch"),
-        ("connections/hubspot.yaml", "platform: hubspot", "platform: hubspt", "known are hubspot"),
+        (
+            "connections/hubspot.yaml",
+            "platform: hubspot",
+            "platform: hubspt",
+            "known are activecampaign",
+        ),
         ("connections/hubspot.yaml", "connection: hubspot", "connection: Hub Spot", "connection: "),
         ("connections/mailchimp.yaml", "  data_centre", "  data_center", "data_center: is not kno"),
         ("connections/hubspot.yaml", "tier:", "teir:", "look for a spelling mistake"),

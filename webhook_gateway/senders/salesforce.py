@@ -59,7 +59,7 @@ class SalesforceWebhooks(BaseModel, frozen=True, extra="forbid"):
     organization_id: str = Field(
         description="Id of the organisation, 15 or 18 characters; `env:NAME` is read at start. "
         "A refreshed sandbox has a new one.",
-        pattern=r"^[A-Za-z0-9]{15}([A-Za-z0-9]{3})?$",
+        pattern=r"^([A-Za-z0-9]{15}([A-Za-z0-9]{3})?|(env|file):.+)$",
     )
 
 
