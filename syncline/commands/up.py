@@ -34,6 +34,19 @@ def up(
             file_okay=False,
         ),
     ] = None,
+    gateway_port: Annotated[
+        int, typer.Option(min=0, max=65535, envvar="SYNCLINE_GATEWAY_PORT", help="Of the webhooks.")
+    ] = 8080,
+    gateway_admin_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Its /metrics. 0: a free one.")
+    ] = 9090,
+    public_url: Annotated[
+        str,
+        typer.Option(
+            envvar="SYNCLINE_PUBLIC_URL",
+            help="Address by which the platforms call the gateway; some sign it.",
+        ),
+    ] = "",
 ) -> None:
     """Run Kafka and the registry on this machine until Ctrl-C, with all topics created.
 
@@ -56,7 +69,9 @@ def up(
             teller.say(f"created {len(created)} topics" if created else "all topics are there")
             print(f"KAFKA_BOOTSTRAP_SERVERS={settings.bootstrap_servers}")
             print(f"SCHEMA_REGISTRY_URL={settings.registry_url}", flush=True)
-            processes = _start(folder, settings, teller) if folder else None
+            gateway = ["--port", str(gateway_port), "--admin-port", str(gateway_admin_port)]
+            gateway += ["--public-url", public_url]
+            processes = _start(folder, settings, teller, gateway) if folder else None
             if processes:
                 ends.callback(processes.stop)
             teller.say("running; Ctrl-C stops")
@@ -72,7 +87,7 @@ def up(
             raise Failed(str(error)) from error
 
 
-def _start(folder: Path, settings: Settings, teller: Teller) -> Supervisor:
+def _start(folder: Path, settings: Settings, teller: Teller, gateway: list[str]) -> Supervisor:
     env = {
         "SYNCLINE_CONNECTORS_ADMIN_PORT": os.environ.get("SYNCLINE_CONNECTORS_ADMIN_PORT", "9091"),
         "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
@@ -88,6 +103,6 @@ def _start(folder: Path, settings: Settings, teller: Teller) -> Supervisor:
         raise typer.Exit(applied.returncode)
     processes = Supervisor(settings.data / "logs", env)
     for name in PROCESSES:
-        child = processes.add(name, name)
+        child = processes.add(name, name, *(gateway if name == "gateway" else ()))
         teller.say(f"{name}: log in {child.log}")
     return processes
