@@ -4,15 +4,18 @@ An index over pointers comes with the audit work; until then every question read
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from schemas import topics
 from schemas.base import Message
 from schemas.codec import Codec, Undecodable
+from schemas.control import Act
 from schemas.follow import Follower
 from schemas.parked import ParkedRecord
 
-__all__ = ["Log", "parked_records"]
+__all__ = ["Log", "control_acts", "latest", "parked_records"]
+
+M = TypeVar("M", bound=Message)
 
 MessageAt = tuple[str, int, int, bytes, Message | None]
 """Topic, partition, offset, key, message (None: a tombstone)."""
@@ -42,14 +45,31 @@ class Log:
         self._follower.close()
 
 
+def latest(config: Mapping[str, Any], codec: Codec, topic: str, model: type[M]) -> dict[str, M]:
+    """What a compacted topic holds now, by key."""
+    log = Log(config, codec, [topic])
+    found: dict[str, M] = {}
+    try:
+        for _, _, _, key, message in log.read_to_end():
+            name = key.decode()
+            found.pop(name, None)
+            if isinstance(message, model):
+                found[name] = message
+    finally:
+        log.close()
+    return found
+
+
+def control_acts(config: Mapping[str, Any], codec: Codec) -> list[Act]:
+    """All acts that are kept, in the order of their time."""
+    log = Log(config, codec, [topics.CONTROL])
+    try:
+        acts = [m for *_, m in log.read_to_end() if isinstance(m, Act)]
+    finally:
+        log.close()
+    return sorted(acts, key=lambda act: act.when_ms)
+
+
 def parked_records(config: Mapping[str, Any], codec: Codec) -> dict[str, ParkedRecord]:
     """What is parked now, by its id."""
-    log = Log(config, codec, [topics.PARKED])
-    found: dict[str, ParkedRecord] = {}
-    for _, _, _, key, message in log.read_to_end():
-        name = key.decode()
-        found.pop(name, None)
-        if isinstance(message, ParkedRecord):
-            found[name] = message
-    log.close()
-    return found
+    return latest(config, codec, topics.PARKED, ParkedRecord)

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import py_avro_schema
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from pydantic import ValidationError
 
@@ -37,6 +37,7 @@ __all__ = ["MESSAGES", "Codec", "Undecodable", "avro_schema", "register", "subje
 M = TypeVar("M", bound=Message)
 
 NAMESPACE = "syncline"
+NOT_FOUND = 404
 MESSAGES: tuple[type[Message], ...] = (
     events.PlatformEvent, events.ResolvedRecord,
     identity.AddressAsked, identity.AddressAnswered, identity.LinkClaim,
@@ -97,13 +98,21 @@ def subject(model: type[Message]) -> str:
 def register(client: SchemaRegistryClient) -> dict[str, int]:
     """Register all messages with BACKWARD_TRANSITIVE compatibility: subject to schema id.
 
-    A repeat changes nothing. Raises SchemaRegistryError (409) where a change would break readers.
+    A repeat changes nothing, and asks once for each. Raises SchemaRegistryError (409) where a
+    change would break readers.
     """
 
     def one(model: type[Message]) -> tuple[str, int]:
         name = subject(model)
-        client.set_compatibility(name, "BACKWARD_TRANSITIVE")
         schema = Schema(json.dumps(avro_schema(model)), "AVRO")
+        try:
+            found = client.lookup_schema(name, schema, normalize_schemas=True)
+        except SchemaRegistryError as error:
+            if error.http_status_code != NOT_FOUND:
+                raise
+        else:
+            return name, found.schema_id
+        client.set_compatibility(name, "BACKWARD_TRANSITIVE")
         return name, client.register_schema(name, schema, normalize_schemas=True)
 
     with ThreadPoolExecutor(8) as pool:  # one after another they take seconds

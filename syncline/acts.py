@@ -3,9 +3,11 @@
 import getpass
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from confluent_kafka import Message as Record
 from confluent_kafka import Producer
 
 from schemas import ids, topics
@@ -16,7 +18,7 @@ from schemas.kafka_log import KAFKA_LOG
 from syncline.errors import Failed
 from syncline.settings import Settings
 
-__all__ = ["act", "ask", "publish"]
+__all__ = ["act", "ask", "publish", "write_again"]
 
 
 def act(
@@ -42,7 +44,8 @@ def act(
         definition,
         who,
         str(now_ms),
-        *(t.parked_id for t in targets),
+        json.dumps(values or {}, sort_keys=True),
+        *(f"{t.parked_id}|{t.person}" for t in targets),
     )
     return Act(
         act_id=act_id or ids.derive("act", *parts),
@@ -61,13 +64,33 @@ def act(
 
 def ask(settings: Settings, codec: Codec, acts: Sequence[Act]) -> None:
     """Write acts to `control`, each keyed by its run, else its sync. Raises Failed."""
-    publish(settings, [(topics.CONTROL, a.run or a.sync or a.account, a) for a in acts], codec)
+    keyed = [(topics.CONTROL, a.run or a.sync or a.account or "parked", a) for a in acts]
+    publish(settings, keyed, codec)
 
 
 def publish(
     settings: Settings, records: Sequence[tuple[str, str, Message | None]], codec: Codec
 ) -> None:
     """(topic, key, message) in order; returns when all are written to all replicas."""
+    with _producing(settings) as produce:
+        for topic, key, message in records:
+            value = None if message is None else codec.encode(message)
+            produce(topic, value, key.encode())
+
+
+def write_again(settings: Settings, records: Sequence[Record]) -> None:
+    """Each once more as it is, to the end of its partition. Raises Failed."""
+    with _producing(settings) as produce:
+        for record in records:
+            produce(
+                record.topic() or "", record.value(), record.key(), record.partition() or 0,
+                headers=record.headers() or [],
+            )  # fmt: skip
+
+
+@contextmanager
+def _producing(settings: Settings) -> Iterator[Callable[..., None]]:
+    """What is produced in here is on all replicas when it is left; else Failed is raised."""
     producer = Producer(
         {
             "logger": KAFKA_LOG,
@@ -83,9 +106,11 @@ def publish(
         if error is not None:
             failed.append(str(error))
 
-    for topic, key, message in records:
-        value = None if message is None else codec.encode(message)
-        producer.produce(topic, value, key.encode(), on_delivery=delivered)
+    def produce(topic: str, value: bytes | None, key: bytes | None, *at: int, **more: Any) -> None:
+        producer.produce(topic, value, key, *at, on_delivery=delivered, **more)
+        producer.poll(0)
+
+    yield produce
     left = producer.flush(25)
     if failed or left:
         raise Failed(f"Kafka did not confirm: {failed[0] if failed else f'{left} not answered'}")

@@ -12,7 +12,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient, SchemaRegistry
 
 from schemas.codec import Codec, register
 from schemas.kafka_log import KAFKA_LOG
-from schemas.topics import TOPICS, Topic
+from schemas.topics import ACTS, TOPICS, Topic
 from syncline import stack
 from syncline.errors import Failed, Misused
 from syncline.progress import Teller
@@ -24,6 +24,7 @@ __all__ = [
     "create_topics",
     "located",
     "new_topic",
+    "partitions",
     "resolved",
     "topic_config",
 ]
@@ -81,9 +82,12 @@ def new_topic(topic: Topic, settings: Settings) -> NewTopic:
     return NewTopic(topic.name, count, settings.replication, config=topic_config(topic))
 
 
-def create_topics(settings: Settings, more: Iterable[Topic] = ()) -> list[str]:
+def create_topics(
+    settings: Settings, more: Iterable[Topic] = (), *, schemas: bool = True
+) -> list[str]:
     """Create what is missing and register all schemas; names of what was created. `more`: topics
-    that a configuration needs and not every cluster has.
+    that a configuration needs and not every cluster has. `schemas` False: they are registered
+    already, as whoever has a codec knows.
 
     A repeat changes nothing. Raises Failed where a topic that feeds a table has
     another number of partitions: that can never be changed.
@@ -110,9 +114,23 @@ def create_topics(settings: Settings, more: Iterable[Topic] = ()) -> list[str]:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-    with _registry(settings) as client:
-        register(client)
+    if schemas:
+        with _registry(settings) as client:
+            register(client)
     return created
+
+
+def partitions(settings: Settings) -> int:
+    """How many partitions of persons there are. Raises KafkaException where Kafka is away, Failed
+    where the cluster was never set up."""
+    admin = AdminClient({"logger": KAFKA_LOG, **settings.kafka_config()})
+    try:
+        there = admin.list_topics(ACTS, timeout=15).topics[ACTS]
+    finally:
+        admin.poll(0)
+    if there.error is not None:
+        raise Failed(f"there is no topic {ACTS}: `syncline topics create`, or `syncline apply`")
+    return len(there.partitions)
 
 
 def codec(settings: Settings) -> Codec:

@@ -44,7 +44,7 @@ def apply(
     except ConfigInvalid as error:
         raise Misused(str(error)) from None
     with cluster.connected() as (settings, codec):
-        cluster.create_topics(settings, _received(wanted))
+        cluster.create_topics(settings, _received(wanted), schemas=False)
         there = Definitions(settings.kafka_config(), codec)
         if problems := misfits(wanted, there):
             raise Misused("\n".join(problems))

@@ -1,32 +1,53 @@
-"""`syncline parked`: see, fix and release what is stuck."""
+"""`syncline parked`: see, mend and release what is stuck."""
 
 import json
-import time
-from collections import defaultdict
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from audit.read import parked_records
+from audit.causes import cause_of, causes
+from audit.read import latest, parked_records
+from schemas import topics
 from schemas.codec import Codec
-from schemas.control import ActKind, Target
-from schemas.parked import ParkedRecord
-from syncline import acts, cluster
+from schemas.control import ActKind
+from schemas.parked import Fix, ParkedRecord
+from schemas.runs import RunView
+from streams.definitions import Catalogs
+from syncline import acts, cluster, unparking
 from syncline.errors import Failed, Misused
+from syncline.mending import Mend, Tried, grouped, parse, tried
 from syncline.settings import Settings
+from syncline.watching import Watch
 
-app = typer.Typer(help="What is stuck: list, show, fix, release, discard.", no_args_is_help=True)
+app = typer.Typer(
+    help="What is stuck: list, show, test, fix, release, discard.", no_args_is_help=True
+)
 
+SHOWN = 20
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Sync = Annotated[str, typer.Option(help="Only this sync.")]
 Code = Annotated[str, typer.Option(help="Only this code, e.g. INVALID_EMAIL_ADDRESS.")]
 Field = Annotated[str, typer.Option(help="Only where this destination field was refused.")]
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids, as `parked list` shows them.")]
+Group = Annotated[str, typer.Option(help="Only this group, as `parked list` names it.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids, as `parked list --records` shows.")]
 All = Annotated[bool, typer.Option("--all", help="All that the other options select.")]
 Why = Annotated[str, typer.Option(help="Reason, kept in the journal.")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait until it has happened; 0: do not.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="FIELD=VALUE, a field of the source. May be repeated."),
+]
+Rule = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        help="FIELD=EXPRESSION over `record`, as in mappings, or the name of a function: "
+        "lifecyclestage=trim. May be repeated.",
+    ),
+]
 
 
 @app.command("list")
@@ -34,55 +55,107 @@ def list_(
     sync: Sync = "",
     code: Code = "",
     field: Field = "",
-    group: Annotated[bool, typer.Option("--group", help="One line a cause.")] = False,
+    group: Group = "",
+    records: Annotated[bool, typer.Option("--records", help="One line a record.")] = False,
     json_: Json = False,
 ) -> None:
-    """Parked records, the oldest first; with --group one line for each cause."""
+    """Parked records by cause, the largest group first; with --group or --records each of them."""
     with cluster.connected() as (settings, codec):
-        records = _selected(settings, codec, None, sync, code, field)
-    if group:
-        causes = _causes(records)
-        if json_:
-            print(cluster.as_json(causes))
-            return
-        table = Table(
-            "records", "sync", "stage", "code", "field", "the platform's words (one of them)"
-        )
-        for c in causes:
-            table.add_row(
-                str(c["records"]), c["sync"], c["stage"], c["code"], c["field"], c["words"]
-            )
-        Console().print(table)
-        return
+        found = _selected(settings, codec, None, sync, code, field, group)
+    if records or group:
+        _print_records(found, json_)
+    else:
+        _print_causes(found, json_)
+
+
+def _print_causes(found: list[ParkedRecord], json_: bool) -> None:
+    groups = [
+        {
+            "group": cause.group, "records": len(of), "sync": cause.sync, "stage": cause.stage,
+            "code": cause.code, "field": cause.field, "value": cause.pattern,
+            "words": of[0].words, "since_ms": of[0].first_ms,
+        }
+        for cause, of in causes(found).items()
+    ]  # fmt: skip
     if json_:
-        print(cluster.as_json([plain(r) for r in records]))
+        print(cluster.as_json(groups))
+        return
+    columns = ("group", "records", "sync", "stage", "code", "field", "value", "words")
+    table = Table(*columns[:-1], "the platform's words (of one of them)")
+    for g in groups:
+        table.add_row(*(str(g[name]) for name in columns))
+    Console().print(table)
+    print(f"{len(found):,} parked in {len(groups)} groups")
+
+
+def _print_records(found: list[ParkedRecord], json_: bool) -> None:
+    if json_:
+        print(cluster.as_json([plain(r) for r in found]))
         return
     table = Table("id", "code", "field", "tries", "the platform's words")
-    for r in records:
+    for r in found:
         table.add_row(r.parked_id, r.code, r.field, str(r.attempts), r.words)
     Console().print(table)
-    print(f"{len(records)} parked")
+    print(f"{len(found):,} parked")
 
 
 @app.command()
 def show(parked_id: str, json_: Json = False) -> None:
     """One parked record with everything that is known of it."""
     with cluster.connected() as (settings, codec):
-        [record] = _selected(settings, codec, [parked_id], "", "", "")
+        [record] = _selected(settings, codec, [parked_id])
     out = plain(record)
     print(cluster.as_json(out) if json_ else "\n".join(f"{k:12} {v}" for k, v in out.items()))
+
+
+@app.command("test")
+def try_(
+    ids: Ids = None,
+    set_: Set = None,
+    rule: Rule = None,
+    sync: Sync = "",
+    code: Code = "",
+    field: Field = "",
+    group: Group = "",
+    all_: All = False,
+    json_: Json = False,
+) -> None:
+    """What a fix would do: mapped and validated as a release would, and nothing is sent.
+
+    Without --set and --rule: what a release as it is would do, after a new mapping version, say.
+    Exit 1 where it would not help all of them.
+    """
+    mend = parse(set_ or [], rule or [])
+    with cluster.connected() as (settings, codec):
+        chosen = _chosen(settings, codec, ids, sync, code, field, group, all_)
+        results = _tried(settings, codec, chosen, mend)
+    helped = sum(not r.why for r in results)
+    if json_:
+        print(cluster.as_json([
+            {"parked_id": r.parked_id, "ok": not r.why, "why": r.why, "changed": r.changed,
+             "fields": dict(r.fields)}
+            for r in results
+        ]))  # fmt: skip
+    else:
+        for r in [r for r in results if not r.why][:3]:
+            print(f"  {r.parked_id}: " + ", ".join(f"{f}: {r.fields[f]!r}" for f in r.changed))
+        whys = Counter(r.why for r in results if r.why)
+        for why, count in whys.most_common(SHOWN):
+            print(f"  {count:,} would not be helped: {why}")
+        print(f"{helped:,} of {len(results):,} would be sent with these values; nothing was sent")
+    if helped < len(results):
+        raise typer.Exit(1)
 
 
 @app.command()
 def fix(
     ids: Ids = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="FIELD=VALUE, a field of the source. May be repeated."),
-    ] = None,
+    set_: Set = None,
+    rule: Rule = None,
     sync: Sync = "",
     code: Code = "",
     field: Field = "",
+    group: Group = "",
     all_: All = False,
     release_too: Annotated[
         bool, typer.Option("--release", help="And release them at once.")
@@ -91,12 +164,28 @@ def fix(
     wait: Wait = 30.0,
 ) -> None:
     """Put other values in place of the source's. They apply as long as the source still says
-    what it said; `release` sends the record with them."""
-    values = dict(_pair(text) for text in set_ or [])
-    if not values:
-        raise Misused("nothing to fix: give at least one --set FIELD=VALUE")
-    kinds = [ActKind.fix, *([ActKind.release] if release_too else [])]
-    _act(kinds, ids, sync, code, field, all_, why, wait if release_too else 0, values)
+    what it said; `release` sends the record with them. `parked test` shows first what they do."""
+    mend = parse(set_ or [], rule or [])
+    if not mend:
+        raise Misused("nothing to fix: give at least one --set FIELD=VALUE or --rule FIELD=…")
+    with cluster.connected() as (settings, codec):
+        chosen = _chosen(settings, codec, ids, sync, code, field, group, all_)
+        groups, left = grouped(chosen, mend)
+        for parked_id, words in list(left.items())[:SHOWN]:
+            typer.echo(f"  {parked_id}: left as it is: {words}", err=True)
+        fixed = {t.parked_id for _, _, targets in groups for t in targets}
+        if not fixed:
+            raise Failed("nothing was fixed")
+        made = [
+            acts.act(ActKind.fix, sync=s, targets=targets, values=values, why=why)
+            for s, values, targets in groups
+        ]
+        with Watch(settings, codec) as watch:
+            watch.ask(made)
+            print(f"fix: asked for {len(fixed):,} records")
+            if release_too:
+                mended = [r for r in chosen if r.parked_id in fixed]
+                _settle(settings, codec, watch, ActKind.release, mended, why, wait)
 
 
 @app.command()
@@ -105,12 +194,15 @@ def release(
     sync: Sync = "",
     code: Code = "",
     field: Field = "",
+    group: Group = "",
     all_: All = False,
     why: Why = "",
     wait: Wait = 30.0,
 ) -> None:
-    """Send parked records again, with their fixes, before bulk work."""
-    _act([ActKind.release], ids, sync, code, field, all_, why, wait)
+    """Send parked records again, with their fixes, before bulk work; say where each stands then."""
+    with cluster.connected() as (settings, codec), Watch(settings, codec) as watch:
+        chosen = _chosen(settings, codec, ids, sync, code, field, group, all_)
+        _settle(settings, codec, watch, ActKind.release, chosen, why, wait)
 
 
 @app.command()
@@ -119,6 +211,7 @@ def discard(
     sync: Sync = "",
     code: Code = "",
     field: Field = "",
+    group: Group = "",
     all_: All = False,
     why: Why = "",
     wait: Wait = 30.0,
@@ -126,75 +219,92 @@ def discard(
     """Give parked records up; the reason is kept for ever."""
     if not why:
         raise Misused("say why: --why 'test record of the agency'")
-    _act([ActKind.discard], ids, sync, code, field, all_, why, wait)
+    with cluster.connected() as (settings, codec), Watch(settings, codec) as watch:
+        chosen = _chosen(settings, codec, ids, sync, code, field, group, all_)
+        _settle(settings, codec, watch, ActKind.discard, chosen, why, wait)
 
 
-def _act(
-    kinds: list[ActKind],
-    ids: list[str] | None,
-    sync: str,
-    code: str,
-    field: str,
-    all_: bool,
-    why: str,
-    wait_s: float,
-    values: dict[str, Any] | None = None,
-) -> None:
-    if not ids and not all_:
-        raise Misused("name records by id, or say --all (with --sync, --code, --field)")
+def _settle(
+    settings: Settings, codec: Codec, watch: Watch, kind: ActKind, chosen: list[ParkedRecord],
+    why: str, wait_s: float,
+) -> None:  # fmt: skip
+    """Ask, and wait until every record has its fate or waits for something that has a name."""
+    asked = unparking.ask(settings, codec, watch, kind, chosen, why)
+    print(f"{kind.value}: asked for {len(chosen) - len(asked.left):,} records")
+    if wait_s and (asked.rows or asked.confirmations):
+        watch.until(lambda answers: unparking.settled(answers, asked), wait_s)
+    unparking.tell(watch.answers, asked, waited=bool(wait_s))
+
+
+@app.command()
+def fixes(json_: Json = False) -> None:
+    """Values that people have put in place and that still apply, the oldest first."""
     with cluster.connected() as (settings, codec):
-        records = _selected(settings, codec, ids, sync, code, field)
-        if not records:
-            raise Failed("no parked record matches; `syncline parked list` shows all")
-        by_sync: dict[str, list[Target]] = defaultdict(list)
-        for r in records:
-            target = Target(parked_id=r.parked_id, person=r.person, row_id=r.row_id)
-            by_sync[r.sync].append(target)
-        for kind in kinds:
-            acts.ask(
-                settings,
-                codec,
-                [
-                    acts.act(
-                        kind, sync=s, targets=targets, why=why,
-                        values=values if kind is ActKind.fix else None,
-                    )
-                    for s, targets in by_sync.items()
-                ],
-            )  # fmt: skip
-        words = " and ".join(str(k) for k in kinds)
-        print(f"{words}: asked for {len(records)} records")
-        if wait_s:
-            _report(settings, codec, records, wait_s)
+        there = _fixes(settings, codec)
+    if json_:
+        print(cluster.as_json([_plain_fix(name, f) for name, f in there.items()]))
+        return
+    table = Table("id", "object", "field", "the source says", "taken instead", "who", "why")
+    for name, f in there.items():
+        table.add_row(
+            name, f.source, f.field, f.was.decode(), f.value.decode(), f.who, f.why
+        )  # fmt: skip
+    Console().print(table)
+    print(f"{len(there):,} fixes apply")
 
 
-def _report(settings: Settings, codec: Codec, records: list[ParkedRecord], wait_s: float) -> None:
-    """Until none of them is parked as it was: settled, or parked anew with a later time."""
-    before = {r.parked_id: (r.attempts, r.last_ms, r.row_id) for r in records}
-    deadline = time.monotonic() + wait_s
-    while True:
-        now = parked_records(settings.kafka_config(), codec)
-        again = [
-            r for i, old in before.items()
-            if (r := now.get(i)) and (r.attempts, r.last_ms, r.row_id) != old
-        ]  # fmt: skip
-        left = [i for i, old in before.items() if i in now and now[i] not in again]
-        if not left or time.monotonic() > deadline:
-            break
-        time.sleep(0.5)
-    print(
-        f"{len(before) - len(again) - len(left)} settled, "
-        f"{len(again)} refused again, {len(left)} wait"
-    )
-    for r in again[:10]:
-        print(f"  {r.parked_id}: {r.code} {r.field}: {r.words}")
-    if again:
-        raise Failed("some were refused again")
+@app.command()
+def unfix(
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `parked fixes` shows.")] = None,
+    field: Annotated[str, typer.Option(help="Only fixes of this field of the source.")] = "",
+    all_: All = False,
+    resend: Annotated[
+        bool, typer.Option("--resend", help="And send what the source says at once.")
+    ] = False,
+    why: Why = "",
+    wait: Wait = 30.0,
+) -> None:
+    """Let the source speak for itself again. Without --resend from its next change on."""
+    if not ids and not all_:
+        raise Misused("name fixes by id, or say --all (with --field)")
+    with cluster.connected() as (settings, codec), Watch(settings, codec) as watch:
+        there = _fixes(settings, codec)
+        if missing := [i for i in ids or [] if i not in there]:
+            raise Failed(f"no such fix: {', '.join(missing)}; `syncline parked fixes` shows all")
+        chosen = [there[i] for i in ids] if ids else list(there.values())
+        chosen = [f for f in chosen if not field or f.field == field]
+        if not chosen:
+            raise Failed("no fix matches; `syncline parked fixes` shows all")
+        made = [unparking.unfix(f, why) for f in chosen]
+        if resend:
+            made += unparking.resend([f.person for f in chosen], "", why)
+        asked = unparking.Asked(confirmations=len(made), events={a.act_id for a in made})
+        watch.ask(made)
+        watch.until(lambda answers: unparking.settled(answers, asked), wait)
+        print(f"unfix: {len(chosen):,} fixes removed")
+        if resend:
+            unparking.tell(watch.answers, asked, waited=bool(wait))
+
+
+def _chosen(
+    settings: Settings, codec: Codec, ids: list[str] | None, sync: str, code: str, field: str,
+    group: str, all_: bool,
+) -> list[ParkedRecord]:  # fmt: skip
+    """Raises Misused where nobody said which, Failed where none is."""
+    if not (ids or group or all_):
+        raise Misused(
+            "name records by id or --group, or say --all (with --sync, --code, --field)"
+        )  # fmt: skip
+    records = _selected(settings, codec, ids, sync, code, field, group)
+    if not records:
+        raise Failed("no parked record matches; `syncline parked list` shows all")
+    return records
 
 
 def _selected(
-    settings: Settings, codec: Codec, ids: list[str] | None, sync: str, code: str, field: str
-) -> list[ParkedRecord]:
+    settings: Settings, codec: Codec, ids: list[str] | None, sync: str = "", code: str = "",
+    field: str = "", group: str = "",
+) -> list[ParkedRecord]:  # fmt: skip
     there = parked_records(settings.kafka_config(), codec)
     missing = [i for i in ids or [] if i not in there]
     if missing:
@@ -203,23 +313,40 @@ def _selected(
     found = [
         r for r in found
         if (not sync or r.sync == sync) and (not code or r.code == code)
-        and (not field or r.field == field)
+        and (not field or r.field == field) and (not group or cause_of(r).group == group)
     ]  # fmt: skip
     return sorted(found, key=lambda r: (r.first_ms, r.parked_id))
 
 
-def _causes(records: list[ParkedRecord]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, ...], list[ParkedRecord]] = defaultdict(list)
-    for r in records:
-        groups[r.sync, str(r.stage), r.code, r.field].append(r)
-    causes = [
-        {
-            "records": len(group), "sync": sync, "stage": stage, "code": code, "field": field,
-            "words": group[0].words,
-        }
-        for (sync, stage, code, field), group in groups.items()
-    ]  # fmt: skip
-    return sorted(causes, key=lambda c: -c["records"])
+def _tried(
+    settings: Settings, codec: Codec, records: list[ParkedRecord], mend: Mend
+) -> list[Tried]:
+    """Each with the versions that its run holds, else the active ones, and the fixes that apply."""
+    kafka = settings.kafka_config()
+    catalog = Catalogs(kafka, codec, b"").now
+    pins = {v.run: v.pins for v in latest(kafka, codec, topics.RUNS, RunView).values()}
+    standing: dict[str, dict[str, Any]] = {}
+    for f in latest(kafka, codec, topics.FIXES, Fix).values():
+        standing.setdefault(f.person, {})[f.field] = json.loads(f.value)
+    results: list[Tried] = []
+    for record in records:
+        plan = catalog.plan(record.sync, pins.get(record.run, {}))
+        source = catalog.connections.get(plan.source) if plan else None
+        platform = source.platform if source else ""
+        results.append(tried(record, mend, plan, platform, standing.get(record.person, {})))
+    return results
+
+
+def _fixes(settings: Settings, codec: Codec) -> dict[str, Fix]:
+    """By a short name that a person can type."""
+    found = latest(settings.kafka_config(), codec, topics.FIXES, Fix).values()
+    ordered = sorted(found, key=lambda f: (f.when_ms, f.person, f.field))
+    return {unparking.fix_id(f): f for f in ordered}
+
+
+def _plain_fix(name: str, fix: Fix) -> dict[str, Any]:
+    out = fix.model_dump(mode="python")
+    return {"id": name, **out, "was": json.loads(fix.was), "value": json.loads(fix.value)}
 
 
 def plain(record: ParkedRecord) -> dict[str, Any]:
@@ -230,11 +357,4 @@ def plain(record: ParkedRecord) -> dict[str, Any]:
             out[name] = json.loads(out[name])
         except ValueError:
             out[name] = out[name].decode(errors="replace")
-    return out
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise Misused(f"--set wants FIELD=VALUE, not {text!r}")
-    return name, value
+    return out | {"group": cause_of(record).group}

@@ -27,17 +27,28 @@ Wait = Annotated[float, typer.Option(help="Seconds to wait for it; 0: do not.")]
 
 @app.command()
 def start(
-    sync: Annotated[str, typer.Argument(help="Name of the sync.")], why: Why = "", wait: Wait = 20.0
+    sync: Annotated[str, typer.Argument(help="Name of the sync.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Send also what equals what was written there last.")
+    ] = False,
+    why: Why = "",
+    wait: Wait = 20.0,
 ) -> None:
-    """Start a bulk run of a sync; prints its id."""
+    """Start a bulk run of a sync; prints its id.
+
+    With --force everything goes out again, also what is unchanged: after somebody has overwritten
+    or restored the destination. What is newer there stays.
+    """
     with cluster.connected() as (settings, codec):
-        run = begin(settings, codec, sync, why)
+        run = begin(settings, codec, sync, why, force=force)
         print(run)
         if wait:
             _await(settings, codec, run, {"running", "completed", "stuck"}, wait)
 
 
-def begin(settings: Settings, codec: Codec, sync: str, why: str = "") -> str:
+def begin(
+    settings: Settings, codec: Codec, sync: str, why: str = "", *, force: bool = False
+) -> str:
     """Ask for a run -> its id."""
     definitions = Definitions(settings.kafka_config(), codec)
     known = definitions.syncs()
@@ -47,7 +58,9 @@ def begin(settings: Settings, codec: Codec, sync: str, why: str = "") -> str:
         raise Failed(f"there is no sync {sync}; applied are: {there}")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
     run = ids.run_id(sync, stamp)
-    acts.ask(settings, codec, [acts.act(ActKind.run_start, sync=sync, run=run, why=why)])
+    options = {"force": True} if force else None
+    act = acts.act(ActKind.run_start, sync=sync, run=run, values=options, why=why)
+    acts.ask(settings, codec, [act])
     return run
 
 
