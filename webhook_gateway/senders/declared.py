@@ -115,10 +115,12 @@ class Found:
         value = self.at(path)
         if isinstance(value, Mapping):
             return value
+        names = path.split("|")
         if value is not None:
-            return {path.partition("|")[0].rpartition(".")[2]: value}
-        head = path + "."
-        return {n[len(head) :]: v for n, v in self.fields.items() if n.startswith(head)}
+            return {names[0].rpartition(".")[2]: value}
+        heads = [f"{name}." for name in names]
+        told = self.fields.items()
+        return {n[len(head) :]: v for head in heads for n, v in told if n.startswith(head)}
 
 
 class Declared:
