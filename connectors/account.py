@@ -20,7 +20,7 @@ from connectors.limits import Limits
 from connectors.office import Office
 from connectors.outcome import Outcome, Parked, Returned, Unknown
 from connectors.registry import Misconfigured
-from connectors.rows import item_of
+from connectors.rows import item_of, reference_in
 from connectors.settling import Request, Send, Settled, wall_ms
 from ratelimits import registry
 from schemas.commands import Priority
@@ -117,6 +117,8 @@ class Account:
             return Parked("undecodable_fields", "the row's fields are no JSON object")
         if spec is None:
             return Parked("unknown_object", f"{self.office.platform} has no such object type here")
+        if field := reference_in(item.row.fields):
+            return Parked("unresolved_reference", "this worker looks up no references", field)
         if item.row.row_id in self.intents:
             return Unknown("sent by a worker that was killed before the answer came")
         return None

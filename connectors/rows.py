@@ -1,6 +1,6 @@
 """A row as it was read to an item on its way, with the identities it must not share. Pure."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import msgspec
@@ -8,7 +8,9 @@ import msgspec
 from connectors.base import ObjectSpec, Row
 from connectors.lanes import Item, Taken
 
-__all__ = ["item_of"]
+__all__ = ["item_of", "reference_in"]
+
+REFERENCE = {"ref", "by", "value"}
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -40,3 +42,11 @@ def item_of(
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
+
+
+def reference_in(fields: Mapping[str, Any]) -> str:
+    """First field that names an object to be looked up (`mappings.document.plain`); else empty."""
+    for name, value in fields.items():
+        if type(value) is dict and value.keys() == REFERENCE:
+            return name
+    return ""

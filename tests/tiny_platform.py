@@ -7,6 +7,7 @@ that a test can ask it what really happened.
 import asyncio
 import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,7 +133,21 @@ class Account:
     writes: Counter[str] = field(default_factory=Counter)
     """Row id to how often it was applied."""
     twice_at_once: int = 0
+    times: list[float] = field(default_factory=list)
+    """When each request came."""
+    at_once: int = 0
+    at_once_most: int = 0
     _now: Counter[str] = field(default_factory=Counter)
+
+    def most_within(self, window_s: float) -> int:
+        """The most requests that came in any stretch of so many seconds."""
+        times, begin, most = self.times, 0, 0
+        for end, at in enumerate(times):
+            while at - times[begin] >= window_s:
+                begin += 1
+            most = max(most, end - begin + 1)
+        return most
+
     # faults
     refuse_token: bool = False
     fail: int = 0
@@ -189,6 +204,17 @@ class TinyServer:
         path = request.match_info["path"]
         body = msgspec.json.decode(await request.read() or b"null")
         account.requests.append((path, len(body) if isinstance(body, list) else 0))
+        account.times.append(time.monotonic())
+        account.at_once += 1
+        account.at_once_most = max(account.at_once_most, account.at_once)
+        try:
+            return await self._answered(account, path, body, request)
+        finally:
+            account.at_once -= 1
+
+    async def _answered(
+        self, account: Account, path: str, body: Any, request: web.Request
+    ) -> web.StreamResponse:
         if account.refuse_token:
             return web.json_response({}, status=401)
         if account.throttle > 0:

@@ -107,6 +107,16 @@ class World:
         self.send(topics.DEFINITIONS, f"{kind}:{name}@{version}", whole)
         self.send(topics.DEFINITIONS, f"{kind}:{name}", made)
 
+    def limit(self, **windows: dict[str, Any]) -> None:
+        """Quotas that every request of this platform spends from, before a worker starts."""
+        said = {"source": "https://example.com", "read_on": "2026-11-25"}
+        groups = {name: list(windows) for name in ("read", "write")}
+        document = {
+            "platform": self.platform, "groups": groups,
+            "windows": {name: {**window, **said} for name, window in windows.items()},
+        }  # fmt: skip
+        (self.folder / f"{self.platform}.json").write_bytes(msgspec.json.encode(document))
+
     # ---- commands
 
     def send(self, topic: str, key: str, message: Message | bytes, partition: int = -1) -> None:
@@ -148,6 +158,7 @@ class World:
                 [sys.executable, "-m", "tests.tiny_worker", self.platform, slot,
                  self.stack.bootstrap_servers, self.stack.registry_url],
                 stdout=out, stderr=out, cwd=ROOT,
+                env={**os.environ, "TINY_QUOTAS": str(self.folder)},
             )  # fmt: skip
         self.log = log
         return until(lambda: self._admin(log, slot), 40, f"worker ready; {log}") if wait else ""

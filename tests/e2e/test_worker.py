@@ -1,5 +1,6 @@
 """The connectors worker on real Kafka, with a real HTTP server that misbehaves on request."""
 
+import random
 import signal
 import time
 from collections import Counter
@@ -69,6 +70,82 @@ def test_a_worker_that_is_killed_again_and_again_gives_every_row_one_outcome(wor
     assert notes == Counter(r.row_id for r in rows)
     for name in ("acme", "bolt"):
         assert world.server.accounts[name].twice_at_once == 0
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.soak)])
+def test_no_window_of_a_quota_is_overspent_whoever_is_killed(world, kills):
+    """Shows P6: a moving window and requests at once, counted by the platform; and use of them."""
+    world.limit(
+        second={"kind": "moving", "window_s": 1, "limit": {"default": 12}},
+        slots={"kind": "slots", "limit": {"default": 3}},
+    )
+    world.connect("acme")
+    acme = world.server.accounts["acme"]
+    acme.latency_s = 0.1
+    draw = random.Random(kills)
+    rows: list = []
+    world.start()
+    for _ in range(kills):
+        fresh = world.rows(400, begin=len(rows))
+        rows += fresh
+        for n in range(0, 400, 100):
+            world.upload("acme", fresh[n : n + 100], priority=Priority.bulk)
+        world.flush()
+        before = len(acme.times)
+        until(lambda b=before: len(acme.times) > b, what="something is under way")
+        time.sleep(draw.uniform(0.0, 1.5))
+        world.kill()
+        world.start(wait=False)
+    world.fates((r.row_id for r in rows), 120)
+    assert acme.most_within(1.0) <= 12
+    assert acme.at_once_most <= 3
+    # undisturbed, it is used: of the scarcer window, requests under way included
+    world.kill()
+    url = world.start()
+    acme.times.clear()
+    rows = world.rows(2_500, begin=100_000)
+    for n in range(0, 2_500, 500):
+        world.upload("acme", rows[n : n + 500], priority=Priority.bulk)
+    world.flush()
+    world.fates((r.row_id for r in rows), 60)
+    assert len(acme.times) == 50
+    assert acme.most_within(1.0) <= 12
+    status = httpx.get(f"{url}/status").json()[world.platform]["accounts"]["acme"]
+    assert status["quota_use"]["write"] > 0.8
+
+
+@pytest.mark.soak
+def test_forty_kills_of_two_workers_with_everything_going_on(world):
+    """Shows P1, P2 and P7 together: uploads, matches, letters and fetches, kills at random."""
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        world.connect(name, match="email" if name in "ab" else "")
+        world.server.accounts[name].latency_s = 0.03
+    for slot in "01":
+        world.start(slot)
+    draw, states, letters = random.Random(1), [], []
+    for kill in range(40):
+        for n in range(20):
+            fresh = world.rows(9, begin=len(states))
+            states += fresh
+            world.upload(names[n % 4], fresh, partition=n % 4)
+        fresh = world.rows(5, begin=1_000_000 + len(letters))
+        letters += fresh
+        world.upload("c", fresh, partition=2, object_type="letter")
+        world.flush()
+        time.sleep(draw.uniform(0.05, 3.0))
+        slot = draw.choice("01")
+        world.kill(slot)
+        time.sleep(draw.choice([0.0, 0.0, 11.0]) if kill % 8 == 0 else 0.0)
+        world.start(slot, wait=False)
+    fates = world.fates((r.row_id for r in (*states, *letters)), 120)
+    assert {fates[r.row_id].kind for r in states} == {OutcomeKind.written}
+    kinds = {fates[r.row_id].kind for r in letters}
+    assert kinds <= {OutcomeKind.written, OutcomeKind.unknown}
+    assert set(world.server.accounts["c"].letters.values()) == {1}
+    for name in names:
+        people = [o["our_key"] for o in world.server.accounts[name].objects.values()]
+        assert len(people) == len(set(people))
 
 
 def test_what_was_finished_above_the_committed_offset_is_not_done_again(world):

@@ -15,7 +15,7 @@ from connectors.matching import verdict
 from connectors.offsets import METADATA_BYTES_MAX, STRETCH_MAX, Stretch
 from connectors.outcome import Parked, Returned, Unknown, Written
 from connectors.partition import HOLD_S, Partition
-from connectors.rows import item_of
+from connectors.rows import item_of, reference_in
 from connectors.settling import AGAIN, Request, Settled, redacted, sends_of
 from connectors.wire import Wire
 from schemas.codec import Codec
@@ -409,3 +409,10 @@ def test_a_row_can_be_moved_to_another_lane_wherever_it_waits():
     assert cut is not None
     assert cut[1] == [behind]
     assert lanes.turns() == []
+
+
+def test_a_reference_is_seen_and_another_object_is_none():
+    assert reference_in(
+        {"a": 1, "AccountId": {"ref": "Account", "by": "Domain", "value": "x"}}
+    ) == ("AccountId")
+    assert reference_in({"a": {"ref": 1}, "b": None}) == ""
