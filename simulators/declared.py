@@ -8,8 +8,8 @@ requires  headers without which nothing works, with a pattern, and the answer
 windows   name to kind (rolling, calendar, concurrent), limit, window_s
 refusal   the answer of a full window (`@policy`, `@wait_s`); `bare`: the same from its edge
 object    `unique` fields that name one object each (`folded`: whatever their case), `ids` of new
-          objects or the field that `id_from` names, `checks` that values must pass, `clears`: what
-          a caller writes to clear a value besides null
+          objects or the field that `id_from` names, `checks` that values must pass, `needs`: of
+          these fields a new one has at least one, `clears`: what clears a value besides null
 fields    names, for the list of fields
 calls     `on` method and pattern of the path; `does` what (below); `windows` that it spends
 
@@ -263,6 +263,9 @@ class Declared(Platform):
             return fate | self.about["unknown"]
         if obj is not None and said["does"] == "create":
             return fate | {"why": "conflict", "id": obj.id}
+        if obj is None and store is self.store and (lack := self._lacks(values)):
+            self.rows["refused"] += 1
+            return fate | lack
         self.rows["written"] += 1
         if obj is None:
             kept = {name: value for name, value in values.items() if value is not None}
@@ -305,6 +308,13 @@ class Declared(Platform):
             if value is not None and not re.fullmatch(check["pattern"], str(value)):
                 return {"code": check["code"], "words": check["words"], "field": name}
         return None
+
+    def _lacks(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What a new object must have."""
+        needs = self.about["object"].get("needs")
+        if needs is None or any(values.get(name) is not None for name in needs["any"]):
+            return None
+        return {"code": needs["code"], "words": needs["words"], "field": ""}
 
     def _new_id(self, values: Mapping[str, Any]) -> str:
         form = self.about["object"]
