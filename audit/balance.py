@@ -5,6 +5,7 @@ It shares no counter with the engine. The unit is one source record for one sync
 event is a record of its own, and its fate is `duplicate`.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from schemas.definitions import Sync
 from schemas.events import Origin, PlatformEvent
 from schemas.journal import FATES, JournalEntry, JournalKind, Standing
 
-__all__ = ["Balance", "Cohort", "Line"]
+__all__ = ["Balance", "Cohort", "Line", "Wait"]
 
 HOUR_MS = 3_600_000
 STANDINGS = tuple(Standing)
+ASKED = ("released", "resent")
+"""Codes of rows that wait for nobody but ourselves: where they stay so, something is wrong."""
 _NUMBER = {standing: n for n, standing in enumerate(STANDINGS)}
 
 
@@ -49,13 +52,24 @@ class Line:
         return sum(n for s, n in self.standings.items() if s not in FATES)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True, order=True)
+class Wait:
+    """Records of a cohort that wait for the same thing, which has a name."""
+
+    cohort: Cohort
+    place: Standing
+    why: str
+
+
+@dataclass(slots=True)
 class _Row:
     cohort: Cohort
     received: int = 0
     duplicates: int = 0
     standing: int = -1
     since_ms: int = 0
+    code: str = ""
+    why: str = ""
 
 
 @dataclass
@@ -91,13 +105,19 @@ class Balance:
             return  # the records of the page are on events.*
         for note in entry.rows:
             row = self._rows.get(note.row_id)
-            if row is None:
+            if row is None and note.code == "resent":
+                # A record that a person's act has made: it stands on no topic of events.
+                hour_ms = entry.at_ms - entry.at_ms % HOUR_MS
+                row = _Row(Cohort(entry.sync, "", hour_ms), received=1)
+                self._rows[note.row_id] = row
+            elif row is None:
                 early = _Row(Cohort(entry.sync, entry.run))
                 row = self._early.setdefault(note.row_id, early)
             if note.standing is Standing.duplicate:
                 row.duplicates += 1
             else:
                 row.standing, row.since_ms = _NUMBER[note.standing], entry.at_ms
+                row.code, row.why = sys.intern(note.code), sys.intern(note.reason)
 
     def lines(self) -> list[Line]:
         """Cohorts in order, each with its counts."""
@@ -123,20 +143,38 @@ class Balance:
         """Over all cohorts, without sign: 0 where every record is accounted for."""
         return sum(abs(line.difference) for line in self.lines()) + len(self._early)
 
-    def open_rows(
-        self, before_ms: int, limit: int = 100
-    ) -> list[tuple[str, Cohort, Standing, int]]:
-        """Records without a fate since before a time: row id, cohort, place, since when."""
-        found = (
+    def overdue(self, before_ms: int) -> list[tuple[str, Cohort, Standing, int]]:
+        """Records with neither a fate nor a wait that has a name, since before a time: row id,
+        cohort, place, since when. What waits for a closed account, or behind another row of its
+        person, is not among them."""
+        return [
             (row_id, row.cohort, _standing(row), row.since_ms)
             for row_id, row in self._rows.items()
-            if _standing(row) not in FATES and row.since_ms < before_ms
-        )
-        return [item for item, _ in zip(found, range(limit), strict=False)]
+            if row.since_ms < before_ms and _standing(row) not in FATES and not _named(row)
+        ]
+
+    def waits(self) -> dict[Wait, tuple[int, int]]:
+        """What waits for something that has a name -> how many records, the first since when."""
+        found: dict[Wait, tuple[int, int]] = {}
+        for row in self._rows.values():
+            if _named(row):
+                why = f"{row.code} ({row.why})" if row.code and row.why else row.code or row.why
+                wait = Wait(row.cohort, _standing(row), why)
+                count, since_ms = found.get(wait, (0, row.since_ms))
+                found[wait] = count + 1, min(since_ms, row.since_ms)
+        return dict(sorted(found.items()))
 
 
 def _standing(row: _Row) -> Standing:
     return STANDINGS[row.standing] if row.standing >= 0 else Standing.in_transit
+
+
+def _named(row: _Row) -> bool:
+    """Whether it waits for something that has a name. On a topic, or out, is a place and no wait:
+    it takes seconds."""
+    if _standing(row) not in (Standing.waiting, Standing.held):
+        return False
+    return bool(row.code or row.why) and row.code not in ASKED
 
 
 def _wants(sync: Sync, event: PlatformEvent) -> bool:

@@ -111,7 +111,8 @@ def register(client: SchemaRegistryClient) -> dict[str, int]:
             if error.http_status_code != NOT_FOUND:
                 raise
         else:
-            return name, found.schema_id
+            if found.schema_id is not None:
+                return name, found.schema_id
         client.set_compatibility(name, "BACKWARD_TRANSITIVE")
         return name, client.register_schema(name, schema, normalize_schemas=True)
 

@@ -22,7 +22,7 @@ from syncline.settings import Settings
 app = typer.Typer()
 
 OVERDUE_MS = 5 * 60_000
-"""A record without a fate for longer is an alarm (promise P4)."""
+"""A record with neither a fate nor a wait that has a name for longer is an alarm (promise P4)."""
 
 
 class Reader:
@@ -53,7 +53,8 @@ def balance(
 ) -> None:
     """Every record received has a fate, or a named place: counted from the topics alone.
 
-    Exit 1 where it does not close, or where a record has been without a fate for five minutes.
+    What waits for something is listed with what for. Exit 1 where it does not close, or where a
+    record has had neither a fate nor a named wait for five minutes.
     """
     with cluster.connected() as (settings, codec):
         kept = Reader(settings, codec).read()
@@ -61,7 +62,11 @@ def balance(
         line for line in kept.lines()
         if (not sync or line.cohort.sync == sync) and (not run or line.cohort.run == run)
     ]  # fmt: skip
-    overdue = kept.open_rows(time.time_ns() // 1_000_000 - OVERDUE_MS)
+    overdue = kept.overdue(time.time_ns() // 1_000_000 - OVERDUE_MS)
+    waits = {
+        w: count for w, count in kept.waits().items()
+        if (not sync or w.cohort.sync == sync) and (not run or w.cohort.run == run)
+    }  # fmt: skip
     if json_:
         print(cluster.as_json({
             "lines": [plain(line) for line in lines],
@@ -69,18 +74,27 @@ def balance(
             "overdue": [
                 {"row_id": r, "sync": c.sync, "run": c.run, "place": s} for r, c, s, _ in overdue
             ],
+            "waits": [
+                {"sync": w.cohort.sync, "run": w.cohort.run, "hour_ms": w.cohort.hour_ms,
+                 "place": w.place, "for": w.why, "records": n, "since_ms": since_ms}
+                for w, (n, since_ms) in waits.items()
+            ],
         }))  # fmt: skip
     else:
         show(lines)
+        for w, (count, since_ms) in waits.items():
+            print(f"{count:,} of {name(w.cohort)} wait for {w.why} since {_at(since_ms)}")
     for row_id, cohort, place, since_ms in overdue[:20]:
-        since = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat(timespec="seconds")
-        typer.echo(f"overdue: row {row_id} of {name(cohort)} is {place} since {since}", err=True)
+        words = f"row {row_id} of {name(cohort)} is {place} since {_at(since_ms)}"
+        typer.echo(f"overdue: {words}", err=True)
     if kept.difference:
         for row_id in kept.strangers[:20]:
             typer.echo(f"row {row_id} has a fate, but was never received", err=True)
         raise Failed(f"the balance does not close: difference {kept.difference}")
     if overdue:
-        raise Failed(f"{len(overdue)} records have been without a fate for five minutes")
+        raise Failed(
+            f"{len(overdue):,} records have had neither a fate nor a named wait for five minutes"
+        )
 
 
 def show(lines: list[Line]) -> None:
@@ -94,6 +108,10 @@ def show(lines: list[Line]) -> None:
     counts = [str(everything.standings[s]) for s in columns]
     table.add_row("all", str(everything.received), *counts, str(everything.difference))
     Console().print(table)
+
+
+def _at(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 def name(cohort: Cohort) -> str:

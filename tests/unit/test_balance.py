@@ -23,8 +23,8 @@ def event(n: int, run: str = RUN) -> PlatformEvent:
     )  # fmt: skip
 
 
-def note(n: int, standing: Standing, run: str = RUN) -> JournalEntry:
-    row = RowNote(row_id=ids.row_id(f"e{n}", "leads"), event_id=f"e{n}", standing=standing)
+def note(n: int, standing: Standing, run: str = RUN, **more: str) -> JournalEntry:
+    row = RowNote(row_id=ids.row_id(f"e{n}", "leads"), event_id=f"e{n}", standing=standing, **more)  # type: ignore[arg-type]
     return JournalEntry(kind=JournalKind.decided, at_ms=1, sync="leads", run=run, rows=[row])
 
 
@@ -51,7 +51,7 @@ def test_a_record_without_a_note_is_in_transit_and_named() -> None:
     [line] = balance.lines()
     assert line.standings == {Standing.in_transit: 1}
     assert line.open == 1
-    assert [r[0] for r in balance.open_rows(before_ms=8_000_000)] == [ids.row_id("e1", "leads")]
+    assert [r[0] for r in balance.overdue(before_ms=8_000_000)] == [ids.row_id("e1", "leads")]
 
 
 def test_a_repeat_is_a_record_of_its_own_with_fate_duplicate() -> None:
@@ -95,3 +95,33 @@ def test_the_last_standing_counts() -> None:
         balance.noted(note(1, standing))
     [line] = balance.lines()
     assert line.standings == {Standing.written: 1}
+
+
+def test_a_wait_that_has_a_name_is_shown_and_no_alarm() -> None:
+    balance = Balance({"leads": SYNC})
+    for n in (1, 2, 3):
+        balance.received(event(n))
+    balance.noted(note(1, Standing.waiting, code="account_closed", reason="unpaid"))
+    balance.noted(note(2, Standing.waiting, code="behind"))
+    balance.noted(note(3, Standing.out))
+    assert [r[0] for r in balance.overdue(before_ms=8_000_000)] == [ids.row_id("e3", "leads")]
+    assert {w.why: n for w, (n, _) in balance.waits().items()} == {
+        "account_closed (unpaid)": 1, "behind": 1,
+    }  # fmt: skip
+
+
+def test_what_was_released_and_has_not_gone_on_is_an_alarm() -> None:
+    balance = Balance({"leads": SYNC})
+    balance.received(event(1))
+    balance.noted(note(1, Standing.waiting, code="released", reason="mended"))
+    assert len(balance.overdue(before_ms=8_000_000)) == 1
+    assert balance.waits() == {}
+
+
+def test_a_record_that_an_act_has_made_is_received_when_the_journal_says_so() -> None:
+    balance = Balance({"leads": SYNC})
+    balance.noted(note(1, Standing.waiting, run="", code="resent"))
+    balance.noted(note(1, Standing.out, run=""))
+    [line] = balance.lines()
+    assert (line.received, line.standings, line.difference) == (1, {Standing.out: 1}, 0)
+    assert balance.strangers == []
