@@ -1,6 +1,7 @@
 """Descriptions of platforms: whole, short, completed by editors; mistakes have their line."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,29 @@ def test_rows_of_different_ways_and_single_ones_do_not_share_a_request(changed: 
     known, another = Row("3", "p3", "77", {}), Row("4", "p4", "78", {})
     assert together(new) == together(other)
     assert len({together(new), together(known), together(another)}) == 3
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "add-a-platform.md").read_text()
+
+
+def test_the_page_was_followed_literally() -> None:
+    """Every piece of YAML on it stands in Customer.io's description, and they lead to the whole."""
+    text = (registry.DESCRIPTIONS / "customerio.yaml").read_text()
+    pieces = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert len(pieces) >= 5
+    for piece in pieces:
+        assert piece in text, piece
+    shown = {line for piece in pieces for line in piece.splitlines()}
+    lacking = [n for n in text[: text.index("  event:")].splitlines() if n and n not in shown]
+    assert len(lacking) <= 20, lacking  # head, fields and the rules of the error table
+
+
+def test_the_page_states_the_lines_of_each() -> None:
+    stated = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", PAGE, re.MULTILINE))
+    counted = {
+        name: str(len((registry.DESCRIPTIONS / f"{name}.yaml").read_text().splitlines()))
+        for name in NAMES
+    }
+    assert stated == counted
