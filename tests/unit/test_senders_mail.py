@@ -24,7 +24,7 @@ from tests.unit.senders_kit import (
     mandrill,
 )
 from webhook_gateway.senders.base import Event, Refused, Request, Unparseable
-from webhook_gateway.senders.forms import FIELDS_MAX, fields, named
+from webhook_gateway.senders.forms import FIELDS_MAX, ODD_ESCAPES_MAX, fields, named
 
 MAILCHIMP, MANDRILL = CASES["mailchimp"], CASES["mandrill"]
 
@@ -78,6 +78,9 @@ def test_a_form_is_bounded() -> None:
     assert len(fields(b"&".join([b"a=1"] * FIELDS_MAX)) or ()) == FIELDS_MAX
     assert fields(b"&".join([b"a=1"] * (FIELDS_MAX + 1))) is None
     assert fields(b"") is None
+    assert fields(b"a=" + b"%zz" * ODD_ESCAPES_MAX) is not None
+    assert fields(b"a=" + b"%zz" * (ODD_ESCAPES_MAX + 1)) is None
+    assert fields(b"a=" + b"%41" * 50_000) == [("a", b"A" * 50_000)]
 
 
 # --- Mailchimp ----------------------------------------------------------------------------------

@@ -4,10 +4,13 @@ import binascii
 import re
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["FIELDS_MAX", "fields", "named"]
+__all__ = ["FIELDS_MAX", "ODD_ESCAPES_MAX", "fields", "named"]
 
 FIELDS_MAX = 5_000
 """A body with more is refused as a whole; an audience's member has some hundreds at most."""
+
+ODD_ESCAPES_MAX = 10_000
+"""Percent signs of a value, some of which mean nothing: no platform writes such."""
 
 # `data[merges][FNAME]`; brackets inside a name are not opened again.
 INSIDE = re.compile(r"\[([^\[\]]*)\]")
@@ -21,15 +24,18 @@ def fields(body: bytes) -> list[tuple[str, bytes]] | None:
     if body.count(b"&") >= FIELDS_MAX:
         return None
     pairs: list[tuple[str, bytes]] = []
-    for field in body.split(b"&"):
+    for field in filter(None, body.split(b"&")):
         name, _, value = field.partition(b"=")
-        if field:
-            pairs.append((_text(_decoded(name)), _decoded(value)))
+        decoded = _decoded(name), _decoded(value)
+        if decoded[0] is None or decoded[1] is None:
+            return None
+        pairs.append((_text(decoded[0]), decoded[1]))
     return pairs or None
 
 
-def _decoded(data: bytes) -> bytes:
-    """Percent signs and pluses decoded once; what is no hexadecimal number stays as it is.
+def _decoded(data: bytes) -> bytes | None:
+    """Percent signs and pluses decoded once; what is no hexadecimal number stays as it is, in a
+    small value, and makes a large one None.
 
     A mail in a form is megabytes of percent signs, and is decoded before anybody has proven
     anything: quoted-printable is the same code with another sign, and decoded in C, twenty times as
@@ -43,7 +49,7 @@ def _decoded(data: bytes) -> bytes:
         quick = binascii.a2b_qp(data.replace(b"=", b"=3D").replace(b"%", b"="))
         if len(quick) == len(data) - 2 * count:
             return quick
-    return unquote_to_bytes(data)
+    return unquote_to_bytes(data) if count <= ODD_ESCAPES_MAX else None
 
 
 def named(pairs: list[tuple[str, bytes]]) -> dict[str, str]:

@@ -68,7 +68,7 @@ class Sender:
     spec: ClassVar[SenderSpec] = SenderSpec(
         platform="mandrill",
         options=MandrillWebhooks,
-        body_bytes_max=32 * 1024 * 1024,  # inbound mails with attachments, several in a batch
+        body_bytes_max=16 * 1024 * 1024,  # inbound mails with attachments, several in a batch
         answer_within_s=10.0,  # not documented; what other senders of mail events allow
         kept_headers=("content-type", "user-agent", "x-mandrill-signature"),
         query_is_signed=True,

@@ -13,6 +13,7 @@ Traps    fields that are empty are left out, so a record is never known whole; o
 import contextlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 from xml.parsers import expat
 
@@ -29,7 +30,7 @@ from webhook_gateway.senders.base import (
     matches,
 )
 from webhook_gateway.senders.proofs import url_secrets
-from webhook_gateway.senders.reading import canonical, json_bytes, when
+from webhook_gateway.senders.reading import canonical, when
 
 NOTIFICATIONS_MAX = 1_000  # documented are 100; room for a change of theirs, still a bound
 DEPTH_MAX = 32
@@ -120,14 +121,12 @@ class Sender:
             raise Refused(401, "organisation wrong")
 
     def parse(self, request: Request) -> list[Part]:
-        body = _begin(request.body)
-        reader = _Notifications(body)
         try:
-            reader.parser.Parse(body, True)
+            found = _notifications(_begin(request.body))
         except (expat.ExpatError, _Stopped) as error:
             why = error.reason if isinstance(error, _Stopped) else "not well-formed XML"
             return [Unparseable(-1, request.body, why)]
-        return [_part(n, found, request.received_ms) for n, found in enumerate(reader.found)]
+        return [_part(n, f, request.received_ms) for n, f in enumerate(found)]
 
 
 class _Stopped(Exception):
@@ -155,6 +154,7 @@ def _parser() -> Any:
     return parser
 
 
+@lru_cache(maxsize=4096)  # names of fields are few and come again, but the sender chooses them
 def _local(name: str) -> str:
     return name.rpartition(":")[2]
 
@@ -196,86 +196,75 @@ class _Found:
         self.payload = b""
 
 
-class _Notifications:
-    """Collects the notifications of a body. A field that lies inside of another is named by its
-    path: `Owner.Name`."""
+def _notifications(body: bytes) -> list[_Found]:
+    """All of them, in order. A field that lies inside of another is named by its path:
+    `Owner.Name`. Raises ExpatError, _Stopped.
 
-    def __init__(self, body: bytes) -> None:
-        self.found: list[_Found] = []
-        self.parser = _parser()
-        self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
-        self.parser.CharacterDataHandler = self._character
-        self._body = body
-        self._path: list[str] = []
-        self._base = 0  # depth of the Notification that is open; 0: none is
-        self._began = 0
-        self._now = _Found()
-        self._text: list[str] = []
-        self._leaf = self._nil = False
+    Closures, and text that is collected without a call of Python: this runs for every field.
+    """
+    parser = _parser()
+    parser.ordered_attributes = True  # a list, mostly empty
+    found: list[_Found] = []
+    path: list[str] = []
+    text: list[str] = []
+    now = _Found()
+    base = began = 0  # depth of the notification that is open, or 0; where it begins
+    leaf = nil = False
 
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        path, base = self._path, self._base
+    def start(name: str, attributes: list[str]) -> None:
+        nonlocal base, began, now, leaf, nil
         local = _local(name)
         path.append(local)
-        depth = len(path)
-        if depth > DEPTH_MAX:
+        text.clear()
+        if len(path) > DEPTH_MAX:
             raise _Stopped("nested too deep")
-        if base == 0:
-            if local == "Notification" and path[-2:-1] == ["notifications"]:
-                self._open(depth)
-            return
-        self._leaf, self._nil = True, False
-        self._text.clear()
-        for key, value in attributes.items():
-            word = _local(key)
-            if word == "nil":
-                self._nil = value in ("true", "1")
-            elif word == "type" and local == "sObject" and depth == base + 1:
-                self._now.object_type = _local(value.strip())
+        if base:
+            leaf, nil = True, False
+            if attributes:
+                told = {_local(n): v for n, v in zip(*[iter(attributes)] * 2, strict=True)}
+                nil = told.get("nil") in ("true", "1")
+                if local == "sObject" and len(path) == base + 1:
+                    now.object_type = _local(told.get("type", "").strip())
+        elif local == "Notification" and path[-2:-1] == ["notifications"]:
+            if len(found) >= NOTIFICATIONS_MAX:
+                raise _Stopped(f"more than {NOTIFICATIONS_MAX} notifications")
+            base, began, now = len(path), parser.CurrentByteIndex, _Found()
 
-    def _open(self, depth: int) -> None:
-        if len(self.found) >= NOTIFICATIONS_MAX:
-            raise _Stopped(f"more than {NOTIFICATIONS_MAX} notifications")
-        self._base, self._began, self._now = depth, self.parser.CurrentByteIndex, _Found()
-
-    def _character(self, data: str) -> None:
-        if self._leaf:
-            self._text.append(data)
-
-    def _end(self, _: str) -> None:
-        path, base = self._path, self._base
-        if base == len(path) and base:
-            self._close()
-        elif self._leaf:
-            below = path[base:]
-            if below == ["Id"]:
-                self._now.notification_id = "".join(self._text).strip()
-            elif below[0] == "sObject" and len(below) > 1:
-                value = None if self._nil else "".join(self._text)
-                self._now.fields[".".join(below[1:])] = value
-        self._leaf = False
+    def end(_: str) -> None:
+        nonlocal base, leaf
+        depth = len(path)
+        if base and depth == base:
+            at = parser.CurrentByteIndex
+            alone = body[at - 2 : at] == b"/>" and body.index(b">", began) + 1 == at
+            # `<Notification/>` has ended already
+            now.payload = body[began : at if alone else body.index(b">", at) + 1]
+            found.append(now)
+            base = 0
+        elif leaf and depth > base + 1 and path[base] == "sObject":
+            field = path[-1] if depth == base + 2 else ".".join(path[base + 1 :])
+            now.fields[field] = None if nil else "".join(text)
+        elif leaf and depth == base + 1 and path[-1] == "Id":
+            now.notification_id = "".join(text).strip()
+        leaf = False
         path.pop()
 
-    def _close(self) -> None:
-        at, body = self.parser.CurrentByteIndex, self._body
-        alone = body[at - 2 : at] == b"/>" and body.index(b">", self._began) + 1 == at
-        end = at if alone else body.index(b">", at) + 1  # `<Notification/>` has ended already
-        self._now.payload = self._body[self._began : end]
-        self.found.append(self._now)
-        self._base = 0
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = text.append
+    parser.Parse(body, True)
+    return found
 
 
 def _part(position: int, found: _Found, received_ms: int) -> Part:
     if not found.notification_id or not found.object_type:
         return Unparseable(position, found.payload, "a notification without id or record")
     fields = found.fields
+    values = canonical(fields)
     lower = {name.lower(): value for name, value in fields.items()}  # seen in either case
     stamp = lower.get("systemmodstamp") or lower.get("lastmodifieddate")
     occurred_ms, certain = when(stamp, received_ms)
     return Event(
         (found.notification_id,),
-        canonical([found.object_type, fields]),
+        found.object_type.encode() + values,
         found.object_type,
         _long_id(lower.get("id") or ""),
         _kind(lower),
@@ -285,7 +274,7 @@ def _part(position: int, found: _Found, received_ms: int) -> Part:
         (),
         (),
         True,  # what is empty is left out, and what nobody has chosen to send
-        json_bytes(fields),
+        values,
         found.payload,
     )
 
