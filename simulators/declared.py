@@ -39,8 +39,9 @@ from urllib.parse import unquote
 import msgspec
 from ruamel.yaml import YAML
 
+from simulators.declared_answers import Data, answered, filled, flat, look, nested, told, window
 from simulators.faults import Fault
-from simulators.quotas import Calendar, Concurrent, Rolling, Window
+from simulators.quotas import Rolling, Window
 from simulators.server import Answer, Call, Platform, Refused, Source, each
 from simulators.store import Index, Obj, Store
 
@@ -48,9 +49,6 @@ __all__ = ["NAMES", "Declared", "declared"]
 
 FOLDER = Path(__file__).with_name("platforms")
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-HOLE = re.compile(r"\{([\w.]+)\}")
-
-Data = Mapping[str, Any]
 
 
 def declared(name: str) -> "Callable[..., Declared]":
@@ -81,7 +79,7 @@ class Declared(Platform):
         facts = Store({"id": Index()}, "id")
         super().__init__(
             {"objects": Store(indexes, unique[0]), "facts": facts},
-            [_window(name, said) for name, said in about["windows"].items()],
+            [window(name, said) for name, said in about["windows"].items()],
             seed=seed, quota=quota, script=script,
         )  # fmt: skip
         self._token = self._tokens = 0
@@ -111,10 +109,10 @@ class Declared(Platform):
             return  # whoever asks for a token has none yet
         right = auth["value"].replace("{token}", f"token-{self._token}")
         if call.headers.get(auth["header"], "") != right or (auth.get("login") and not self._token):
-            raise Refused(_answer(auth["refused"], {}))
+            raise Refused(answered(auth["refused"], {}))
         for name, wanted in self.about.get("requires", {}).items():
             if not re.fullmatch(wanted["pattern"], call.headers.get(name, "")):
-                raise Refused(_answer(wanted, {}))
+                raise Refused(answered(wanted, {}))
 
     def expire_tokens(self) -> None:
         self._token = 0
@@ -126,29 +124,27 @@ class Declared(Platform):
         return []
 
     def over_limit(self, policy: str, now: float, *, bare: bool = False) -> Answer:
-        window = self.windows.get(policy)
-        wait_s = 1
-        if isinstance(window, Rolling):
-            wait_s = max(1, round(getattr(window, "window_s", 1)))
+        full = self.windows.get(policy)
+        wait_s = max(1, round(full.window_s)) if isinstance(full, Rolling) else 1
         known = {"policy": policy, "wait_s": wait_s, "reset_s": int(now) + wait_s}
         refusals = self.about["refusals"]
         if bare:
-            return _answer(refusals["bare"], known)
-        return _answer(refusals.get(policy, refusals["any"]), known)
+            return answered(refusals["bare"], known)
+        return answered(refusals.get(policy, refusals["any"]), known)
 
     def with_limits(self, call: Call, answer: Answer, now: float) -> None:
         for header, said in self.about.get("headers", {}).items():
-            window = self.windows[said["window"]]
-            if answer.status < 400 and window.limit is not None and window in self.limits(call):
-                left = window.limit - window.used(now)
-                text = {"left": left, "limit": window.limit, "reset_s": int(now) + 1}[said["says"]]
+            of = self.windows[said["window"]]
+            if answer.status < 400 and of.limit is not None and of in self.limits(call):
+                left = of.limit - of.used(now)
+                text = {"left": left, "limit": of.limit, "reset_s": int(now) + 1}[said["says"]]
                 answer.headers[header] = str(text)
 
     def not_found(self, call: Call) -> Answer:
-        return _answer(self.about["not_found"], {"id": ""})
+        return answered(self.about["not_found"], {"id": ""})
 
     def malformed(self, call: Call, problem: Exception) -> Answer:
-        return _answer(self.about["malformed"], {"words": str(problem)})
+        return answered(self.about["malformed"], {"words": str(problem)})
 
     def act(self, call: Call, acts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """{"id", "values"} changes an object, {"values"} makes one, {"delete": id} ends one."""
@@ -183,20 +179,20 @@ class Declared(Platform):
         return work(call, said, known)
 
     def _say(self, call: Call, said: Data, known: dict[str, Any]) -> Answer:
-        return _answer(said, known)
+        return answered(said, known)
 
     def _login(self, call: Call, said: Data, known: dict[str, Any]) -> Answer:
         form = dict(pair.split("=", 1) for pair in call.body.decode().split("&") if "=" in pair)
         if any(form.get(name) != value for name, value in said["form"].items()):
-            return _answer(said["refused"], known)
+            return answered(said["refused"], known)
         self._tokens += 1
         self._token = self._tokens
-        return _answer(said, known | {"token": f"token-{self._token}"})
+        return answered(said, known | {"token": f"token-{self._token}"})
 
     def _fields(self, call: Call, said: Data, known: dict[str, Any]) -> Answer:
         names = self.about["fields"]
-        listed = [_fill(said["each"], {"name": name, "index": n}) for n, name in enumerate(names)]
-        return _answer(said, known | {"all": listed})
+        listed = [filled(said["each"], {"name": name, "index": n}) for n, name in enumerate(names)]
+        return answered(said, known | {"all": listed})
 
     # -- writing
 
@@ -211,31 +207,30 @@ class Declared(Platform):
     def _update(self, call: Call, said: Data, known: dict[str, Any]) -> Answer:
         obj = self.store.objects.get(known["path"]["id"])
         if obj is None or obj.archived:
-            return _answer(self.about["not_found"], {"id": known["path"]["id"]})
+            return answered(self.about["not_found"], {"id": known["path"]["id"]})
         return self._write(call, said, known, self.store, obj)
 
     def _write(
         self, call: Call, said: Data, known: dict[str, Any], store: Store, obj: Obj | None = None
     ) -> Answer:
-        found = _look(known, said.get("rows", "body"))
+        found = look(known, said.get("rows", "body"))
         rows = found if isinstance(found, list) else [found]
         if not all(isinstance(row, dict) for row in rows) or not rows:
-            return _answer(self.about["malformed"], {"words": "rows are missing"})
+            return answered(self.about["malformed"], {"words": "rows are missing"})
         if len(rows) > said.get("rows_max", 1 << 20):
             words = f"{len(rows)} rows are too many"
-            return _answer(said.get("too_many", self.about["malformed"]), {"words": words})
+            return answered(said.get("too_many", self.about["malformed"]), {"words": words})
         fates = [self._row(call, said, n, row, store, obj) for n, row in enumerate(rows)]
         if len(rows) == 1 and not fates[0]["ok"] and (whole := said.get(fates[0]["why"])):
-            return _answer(whole, known | fates[0])
-        told = call.struck.edit(fates)
-        known |= _told(told, said)
+            return answered(whole, known | fates[0])
+        known |= told(call.struck.edit(fates), said)
         bad = [fate for fate in fates if not fate["ok"]]
         status = said.get("status", 200)
         if bad:
             status = said.get("status_bad", status)
         elif all(fate["made"] for fate in fates):
             status = said.get("status_new", status)
-        return _answer({**said, "status": status}, known)
+        return answered({**said, "status": status}, known)
 
     def _row(
         self, call: Call, said: Data, index: int, row: Any, store: Store, obj: Obj | None
@@ -249,7 +244,7 @@ class Declared(Platform):
         names = said.get("by", {})
         unknown = False
         for name, where in {} if obj is not None else names.items():
-            value = _look(row, where)
+            value = look(row, where)
             if value is None or value == "":
                 continue
             obj = (
@@ -270,7 +265,7 @@ class Declared(Platform):
         if obj is None:
             kept = {name: value for name, value in values.items() if value is not None}
             new = (
-                str(_look(row, names["id"]) or len(store.numbered))
+                str(look(row, names["id"]) or len(store.numbered))
                 if store is not self.store
                 else self._new_id(kept)
             )
@@ -282,20 +277,20 @@ class Declared(Platform):
 
     def _values(self, said: Data, row: Any) -> dict[str, Any]:
         """A row's values, flat; None clears."""
-        whole = _look(row, said.get("at", "."))
+        whole = look(row, said.get("at", "."))
         leave = set(said.get("leave", ()))
         clears = self.about["object"].get("clears")
-        flat = {
+        found = {
             name: None if value == clears and clears is not None else value
-            for name, value in _flat(whole if isinstance(whole, dict) else {})
+            for name, value in flat(whole if isinstance(whole, dict) else {})
             if name.partition(".")[0] not in leave
         }
         for name, where in said.get("take", {}).items():
             holder, _, leaf = where.rpartition(".")
-            around = _look(row, holder or ".")
+            around = look(row, holder or ".")
             if isinstance(around, list) or (isinstance(around, dict) and leaf in around):
-                flat[name] = _look(row, where)
-        return flat
+                found[name] = look(row, where)
+        return found
 
     def _wrong(self, call: Call, values: Mapping[str, Any]) -> dict[str, Any] | None:
         fault: Fault | None = None
@@ -330,15 +325,15 @@ class Declared(Platform):
         index = self.store.indexes.get(name)
         obj = self.store.objects.get(value) if index is None else index.first(value)
         if obj is None or obj.archived:
-            return _answer(said.get("missing", self.about["not_found"]), {"id": value})
+            return answered(said.get("missing", self.about["not_found"]), {"id": value})
         self.rows["read"] += 1
-        record = _fill(self.about["record"], self._seen(obj))
-        return _answer(said, known | {"first": record, "all": [record]})
+        record = filled(self.about["record"], self._seen(obj))
+        return answered(said, known | {"first": record, "all": [record]})
 
     def _find(self, call: Call, said: Data, known: dict[str, Any]) -> Answer:
         asked = self._asked(said, known)
         if asked is None:
-            return _answer(self.about["malformed"], {"words": "what is asked for?"})
+            return answered(self.about["malformed"], {"words": "what is asked for?"})
         name, values = asked
         found: dict[int, Obj] = {}
         for value in values[: said.get("values_max", 1 << 20)]:
@@ -356,7 +351,7 @@ class Declared(Platform):
     def _asked(self, said: Data, known: dict[str, Any]) -> tuple[str, list[str]] | None:
         """(field, values) that a search asks for."""
         for form in said["asks"]:
-            text = _look(known, form["in"])
+            text = look(known, form["in"])
             if text is None:
                 continue
             if "pattern" in form:
@@ -366,7 +361,7 @@ class Declared(Platform):
                 text = hit["values"]
                 name = hit.groupdict().get("field") or form.get("field")
             else:
-                name = form.get("field") or _look(known, form["named"])
+                name = form.get("field") or look(known, form["named"])
             if form.get("as") == "json":
                 text = msgspec.json.decode(f"[{text}]".encode())
             elif form.get("as") == "commas":
@@ -380,9 +375,9 @@ class Declared(Platform):
         the id of the last."""
         if said.get("asks") and self._asked(said, known) is not None:
             return self._find(call, said, known)
-        size = int(_look(known, said["size"]) or said["size_usual"])
+        size = int(look(known, said["size"]) or said["size_usual"])
         size = min(size, said["size_max"])
-        token = str(_look(known, said["token"]) or "")
+        token = str(look(known, said["token"]) or "")
         start = 0
         if token and said.get("token_is") == "id":
             start = self.store.objects[token].number + 1 if token in self.store.objects else 0
@@ -396,104 +391,17 @@ class Declared(Platform):
 
     def _page(self, said: Data, known: dict[str, Any], page: list[Obj], token: str) -> Answer:
         each_ = said.get("each", self.about["record"])
-        records = [_fill(each_, self._seen(obj)) for obj in page]
+        records = [filled(each_, self._seen(obj)) for obj in page]
         known |= {"all": records, "count": len(records), "next": token or None}
-        known["next_part"] = _fill(said["next"], known) if token and "next" in said else None
-        return _answer(said, known)
+        known["next_part"] = filled(said["next"], known) if token and "next" in said else None
+        return answered(said, known)
 
     def _seen(self, obj: Obj) -> dict[str, Any]:
         moment = datetime.fromtimestamp(obj.changed_ms // 1000, UTC)
         return {
             "id": obj.id,
             "id_number": int(obj.id) if obj.id.isdigit() else None,
-            "values": _nested(obj.values),
+            "values": nested(obj.values),
             "changed": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "changed_s": obj.changed_ms // 1000,
         }
-
-
-def _told(fates: list[dict[str, Any]], said: Data) -> dict[str, Any]:
-    """Fates as they stand in an answer."""
-    good = [_fill(said.get("good"), fate) for fate in fates if fate["ok"]]
-    bad = [_fill(said.get("bad_row"), fate) for fate in fates if not fate["ok"]]
-    both = [_fill(said.get("good" if f["ok"] else "bad_row"), f) for f in fates]
-    return {
-        "good": good, "bad": bad, "all": both, "first": good[0] if good else None,
-        "good_count": len(good), "bad_count": len(bad),
-    }  # fmt: skip
-
-
-def _window(name: str, said: Data) -> Window:
-    match said["kind"]:
-        case "rolling":
-            return Rolling(name, said["limit"], said["window_s"])
-        case "calendar":
-            zone = said.get("zone", "UTC")
-            return Calendar(name, said["limit"], said.get("window_s", 86_400), zone)
-        case "concurrent":
-            return Concurrent(name, said["limit"])
-        case kind:
-            raise ValueError(f"{name}: no kind of window {kind!r}")
-
-
-def _answer(said: Data, known: Mapping[str, Any]) -> Answer:
-    body = _fill(said.get("answer"), known)
-    headers = {name: str(_fill(value, known)) for name, value in said.get("headers", {}).items()}
-    if isinstance(body, str):
-        return Answer(
-            said.get("status", 200), body.encode(), {"Content-Type": "text/html", **headers}
-        )
-    return Answer(said.get("status", 200), body, headers)
-
-
-def _look(value: Any, path: str) -> Any:
-    """None where nothing is there."""
-    for name in () if path == "." else path.split("."):
-        if isinstance(value, dict):
-            value = value.get(name)
-        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return None
-    return value
-
-
-def _fill(template: Any, known: Mapping[str, Any]) -> Any:
-    """`@a.b?`: the key is left out where nothing is there; `+`: its value's keys stand here."""
-    if isinstance(template, str):
-        if template.startswith("@"):
-            return _look(dict(known), template[1:].removesuffix("?"))
-        if "{" in template:
-            return HOLE.sub(lambda hole: str(_look(dict(known), hole[1])), template)
-        return template
-    if isinstance(template, dict):
-        out: dict[str, Any] = {}
-        for name, value in template.items():
-            filled = _fill(value, known)
-            if name == "+":
-                out |= filled or {}
-                continue
-            optional = isinstance(value, str) and value.startswith("@") and value.endswith("?")
-            if not optional or (filled is not None and filled != []):
-                out[name] = filled
-        return out
-    return [_fill(value, known) for value in template] if isinstance(template, list) else template
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield before + name, value
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        at = out
-        *around, leaf = name.split(".")
-        for part in around:
-            at = at.setdefault(part, {})
-        at[leaf] = value
-    return out
