@@ -19,6 +19,7 @@ from connectors.lanes import Item, Lane, Lanes, Place, Stage, Taken
 from connectors.limits import Limits
 from connectors.office import Office
 from connectors.outcome import Outcome, Parked, Returned, Unknown
+from connectors.reading import Reader
 from connectors.registry import Misconfigured
 from connectors.rows import item_of, reference_in
 from connectors.settling import Request, Send, Settled, wall_ms
@@ -61,6 +62,8 @@ class Account:
         self.intents: dict[str, str] = {}
         """Row id to the key of the intent under which a predecessor sent it."""
         self.connections: set[str] = set()
+        self.readers: dict[tuple[str, str, tuple[str, ...]], Reader] = {}
+        """By connection, object type and fields."""
         self._asking: dict[tuple[str, Priority], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0

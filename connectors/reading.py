@@ -5,7 +5,9 @@ offset are one transaction: a command that is done again after a crash leaves no
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
@@ -28,7 +30,7 @@ from schemas.topics import JOURNAL, events_of
 if TYPE_CHECKING:
     from connectors.account import Account
 
-__all__ = ["fetch", "read"]
+__all__ = ["Reader", "fetch", "read"]
 
 log = structlog.get_logger("connectors")
 
@@ -175,45 +177,115 @@ def _event(
     return Send(events_of(platform), value, key, -1, headers)
 
 
-async def read(account: "Account", taken: Taken, command: dict[str, Any]) -> None:
-    """A ReadObjects: tried until it succeeds. An object that is not there any more is told as
-    deleted, so that nobody waits for it."""
-    left = list(dict.fromkeys(command["object_ids"]))
-    fields, rows_max = tuple(command["fields"]), 0
+@dataclass(eq=False)
+class Wanted:
+    """The objects that one ReadObjects asks for."""
 
-    async def once(client: Client) -> tuple[list[str], Page]:
-        nonlocal rows_max
-        spec = client.spec.objects[taken.object_type]
-        part = left[: rows_max or spec.read_rows_max]
+    taken: Taken
+    left: dict[str, None]
+    """Ids that have no answer yet, in order."""
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Reader:
+    """Everything that is asked of one connection about one type of object and the same fields.
+
+    Live changes ask for one object each. While they wait for the quota they gather here, and go
+    out in full calls.
+    """
+
+    def __init__(self, account: "Account", fields: tuple[str, ...]) -> None:
+        self.account, self.fields = account, fields
+        self.wanted: dict[Wanted, None] = {}
+        self.rows_max = 0
+        """Learned from refusals; 0: as many as the platform says."""
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, wanted: Wanted) -> None:
+        self.wanted[wanted] = None
+        if self._task is None or self._task.done():
+            self._task = self.account.spawn(self._run())
+
+    async def _run(self) -> None:
+        account = self.account
+        while self.wanted:
+            taken = next(iter(self.wanted)).taken
+            asked, page = await _until_it_works(account, taken, self._once)
+            account.gate.answered(account.office.now_s())
+            here = {found.object_id: found for found in page.records}
+            for wanted, mine in asked.items():
+                wanted.taken.sends += _read(
+                    account.office.platform, wanted.taken, mine, here, account.office.wire
+                )
+                for name in mine:
+                    del wanted.left[name]
+                if not wanted.left:
+                    self.wanted.pop(wanted, None)
+                    wanted.answered.set()
+
+    async def _once(self, client: Client) -> tuple[dict[Wanted, list[str]], Page]:
+        """One call, and for whom it was begun: who asks while it is under way may know of a newer
+        change. A refusal as a whole is halved until the id to blame stands alone."""
+        object_type = next(iter(self.wanted)).taken.object_type
+        spec = client.spec.objects[object_type]
         while True:
-            asked = ByIds(taken.object_type, tuple(part), fields)
+            names: list[str] = []
+            asked: dict[Wanted, list[str]] = {}
             try:
-                async with account.limits.permit(spec.read_quota, Priority.live) as permit:
+                async with self.account.limits.permit(spec.read_quota, Priority.live) as permit:
+                    names, asked = self._part(self.rows_max or spec.read_rows_max)
+                    if not names:  # whoever asked has been handed on meanwhile
+                        permit.unused()
+                        return {}, Page([])
                     with trail(Trail(another=permit.another, answered=permit.answered)):
-                        return part, await client.connector.fetch_records(asked)
+                        page = await client.connector.fetch_records(
+                            ByIds(object_type, tuple(names), self.fields)
+                        )
             except PlatformError as error:
                 if not isinstance(client.connector.handle_error(error), Parked | TooLarge):
                     raise
-                if len(part) == 1:
-                    return part, Page([])  # this very id is refused: it names nothing
-                rows_max = len(part) // 2
-                part = part[:rows_max]
+                if len(names) == 1:
+                    return asked, Page([])  # this very id is refused: it names nothing
+                self.rows_max = len(names) // 2
+            else:
+                if self.rows_max:
+                    self.rows_max = min(spec.read_rows_max, 2 * self.rows_max)
+                return asked, page
 
-    while left:
-        part, page = await _until_it_works(account, taken, once)
-        account.gate.answered(account.office.now_s())
-        taken.sends += _read(account.office.platform, taken, part, page, account.office.wire)
-        del left[: len(part)]
+    def _part(self, rows_max: int) -> tuple[list[str], dict[Wanted, list[str]]]:
+        """The next ids, oldest first, and whose they are."""
+        ids = dict.fromkeys(name for wanted in self.wanted for name in wanted.left)
+        names = dict.fromkeys(islice(ids, rows_max))
+        asked = {
+            wanted: mine
+            for wanted in self.wanted
+            if (mine := [name for name in wanted.left if name in names])
+        }
+        return list(names), asked
+
+
+async def read(account: "Account", taken: Taken, command: dict[str, Any]) -> None:
+    """A ReadObjects: tried until it succeeds. An object that is not there any more is told as
+    deleted, so that nobody waits for it."""
+    fields = tuple(command["fields"])
+    key = (taken.connection, taken.object_type, fields)
+    reader = account.readers.setdefault(key, Reader(account, fields))
+    wanted = Wanted(taken, dict.fromkeys(command["object_ids"]))
+    if wanted.left:
+        reader.add(wanted)
+        try:
+            await wanted.answered.wait()
+        finally:
+            reader.wanted.pop(wanted, None)
     account.office.done(taken)
 
 
 def _read(
-    platform: str, taken: Taken, asked: Sequence[str], page: Page, wire: Wire
+    platform: str, taken: Taken, asked: Sequence[str], here: Mapping[str, Found], wire: Wire
 ) -> Iterator[Send]:
     """Events with ids of this very command: the same content read again later is news to whoever
     asked for it."""
     now_ms = wall_ms()
-    here = {found.object_id: found for found in page.records}
     for object_id in asked:
         found = here.get(object_id) or Found(object_id, b"{}", b"", archived=True)
         key = ids.object_key(taken.connection, taken.object_type, object_id)

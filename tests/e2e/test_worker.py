@@ -473,6 +473,28 @@ def test_objects_are_read_and_one_that_is_gone_is_told_so(world):
     assert {(e.origin.value, e.run, e.record_no) for e in events} == {("read", "", -1)}
 
 
+def test_single_reads_that_wait_for_their_quota_go_out_together(world):
+    """Live changes ask for one object each; a call carries many."""
+    world.limit(second={"kind": "moving", "window_s": 1, "limit": {"default": 2}})
+    name = world.connect("acme")
+    acme = world.server.accounts["acme"]
+    for n in range(40):
+        acme.objects[f"o{n}"] = {"email": f"{n}@example.com"}
+        world.send(
+            topics.commands_of(world.platform), "acme",
+            ReadObjects(account="acme", connection=name, object_type="person",
+                        object_ids=[f"o{n}"], fields=["email"]),
+        )  # fmt: skip
+    world.flush()
+    world.start()
+    events = until(
+        lambda: len(found := world.read(topics.events_of(world.platform))) >= 40 and found,
+        what="events",
+    )
+    assert Counter(e.object_id for e in events) == Counter(f"o{n}" for n in range(40))
+    assert len(acme.requests) <= 10
+
+
 def test_a_broker_that_is_killed_costs_nothing(fresh_stack, tmp_path):
     """Shows that commits, leases and polling outlive a broker that is away for some seconds."""
     stack = fresh_stack()
