@@ -19,9 +19,11 @@ from typing import Any
 
 import uvloop
 
-from simulators import HubSpot, Mailchimp, Platform, Salesforce, portal, state
+from simulators import HubSpot, Mailchimp, Platform, Salesforce, declared, portal, state
+from simulators.declared import NAMES
 
 PLATFORMS = ("hubspot", "salesforce", "mailchimp")
+"""What `all` means; the described ones (`declared.py`) begin empty, when asked for by name."""
 
 
 def main() -> None:
@@ -42,7 +44,7 @@ def main() -> None:
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="simulators", description=__doc__)
     add = parser.add_argument
-    add("--platform", choices=(*PLATFORMS, "all"), default="all")
+    add("--platform", choices=(*PLATFORMS, *NAMES, "all"), default="all")
     add("--port", type=int, default=0, help="of the first platform, the next have the next; 0: any")
     add("--contacts", type=int, default=1_000, help="in the portal; 5 %% are in Salesforce too")
     add("--seed", type=int, default=0)
@@ -82,6 +84,7 @@ def _make(given: argparse.Namespace) -> list[Platform]:
         "hubspot": partial(HubSpot, partial(portal.contacts, n, seed)),
         "salesforce": partial(Salesforce, partial(portal.preloaded, n, seed)),
         "mailchimp": Mailchimp,
+        **{name: declared(name) for name in wanted if name in NAMES},
     }
     platforms = []
     for name in wanted:
@@ -101,7 +104,7 @@ def _settings(pairs: list[str]) -> dict[str, dict[str, str]]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         platform, dot, key = name.partition(".")
-        if not (equals and dot) or platform not in PLATFORMS:
+        if not (equals and dot) or platform not in (*PLATFORMS, *NAMES):
             raise ValueError(f"{pair!r} is not PLATFORM.NAME=VALUE")
         found.setdefault(platform, {})[key] = value
     return found

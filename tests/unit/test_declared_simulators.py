@@ -2,6 +2,10 @@
 both ends of a described platform and is not in the contract: facts, lookups, imports."""
 
 import asyncio
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -208,3 +212,31 @@ async def test_a_known_contact_gets_its_new_address() -> None:
     row = Row("row-1", "person-1", there.id, {"email": "new@x.io"})
     assert await _upload("activecampaign", platform, "contact", [row]) == [Written(there.id)]
     assert [o.values for o in platform.store.alive()] == [{"email": "new@x.io"}]
+
+
+def test_one_by_name_as_a_process() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "simulators",
+        "--platform",
+        "braze",
+        "--quota",
+        "braze.track=1/60",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            url = json.loads(process.stdout.readline())["braze"]
+            headers = {"Authorization": "Bearer braze-key"}
+            body = {"attributes": [{"external_id": "1"}]}
+            codes = [
+                httpx.post(
+                    f"{url}/users/track", headers=headers, json=body, verify=False
+                ).status_code
+                for _ in range(2)
+            ]
+            assert codes == [201, 429]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
