@@ -135,9 +135,15 @@ def partitions(settings: Settings) -> int:
 
 def codec(settings: Settings) -> Codec:
     """The codec of the cluster. Raises Failed where the registry does not answer, or refuses."""
-    with _registry(settings):
-        client = SchemaRegistryClient(settings.registry_config())
-        return Codec.from_registry(settings.registry_url, client=client)
+    with _registry(settings) as client:
+        registered = register(client)
+
+    def lookup(schema_id: int) -> str:
+        """Once for each schema in a process's life: no connection is kept for it."""
+        with SchemaRegistryClient(settings.registry_config()) as asking:
+            return asking.get_schema(schema_id).schema_str or ""
+
+    return Codec(registered, lookup)
 
 
 @contextmanager
