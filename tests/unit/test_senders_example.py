@@ -1,19 +1,23 @@
 """`examples/all-senders` has every sender, is right, and is served with a secret each alone."""
 
+import hmac
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from ruamel.yaml import YAML
 
 from schemas import topics
+from schemas.events import EventKind
 from schemas.secrets import is_reference
 from schemas.yamlfile import ConfigInvalid
 from syncline.commands.apply import traits
 from syncline.config import load_folder, missing_secrets, receives_only
-from tests.unit.senders_kit import CASES, SECRET, Case
+from tests.unit.senders_kit import CASES, NOW_MS, NOW_S, SECRET, Case, Lower
 from webhook_gateway.senders import platforms, sender_type
-from webhook_gateway.senders.base import Event
+from webhook_gateway.senders.base import Event, Request
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "all-senders"
 ENVIRONMENT = {f"{p.upper()}_SECRET": SECRET for p in platforms()} | {
@@ -57,6 +61,24 @@ def test_what_its_platform_sends_is_taken(case: Case) -> None:
     assert isinstance(part, Event)
     assert part.account == ""  # of this connection, whatever account its event names
     assert traits(connection) == {"platform": case.platform, "facts": [], "flows": {}}
+
+
+def test_the_documented_declaration_reads_what_it_says() -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "gateway.md").read_text()
+    block = next(b for b in page.split("```") if "X-Acme-Signature" in b).removeprefix("yaml")
+    told = YAML(typ="safe").load(block)["webhook"]["options"]
+    sender = CASES["generic"].sender(**told)
+    items = [{"object": "member", "action": "changed", "changes": ["name"], "attempt": 1,
+              "member": {"id": 7, "name": "Ada"}, "happened_at": NOW_MS}]  # fmt: skip
+    body = json.dumps({"items": items}).encode()
+    digest = hmac.new(SECRET.encode(), f"{NOW_S}.".encode() + body, "sha256").hexdigest()
+    headers = {"X-Acme-Signature": f"sha256={digest}", "X-Acme-Time": str(NOW_S)}
+    request = Request("/", "/", "", Lower(headers), body, NOW_MS)
+    sender.verify(request)
+    (event,) = sender.parse(request)
+    assert (event.kind, event.platform_kind) == (EventKind.updated, "member.changed")
+    assert (event.object_type, event.object_id, event.changed) == ("member", "7", ("name",))
+    assert json.loads(event.values) == {"id": 7, "name": "Ada"}
 
 
 def test_topics_of_a_platform_are_named_alike() -> None:
