@@ -24,10 +24,12 @@ from typing import Any
 
 import httpx
 import psutil
+from confluent_kafka import KafkaException
 
 from audit.balance import Balance, total
-from audit.read import parked_records
+from audit.read import Log, parked_records
 from mappings.document import MappingDocument, load
+from schemas import topics
 from schemas.journal import FATES, Standing
 from schemas.parked import ParkedRecord
 from schemas.runs import RunView
@@ -126,6 +128,9 @@ class Demo:
         self.say("applying the configuration")
         self._command("apply", str(self._configuration()), "--yes")
         self.codec = cluster.codec(self.settings)
+        self._runs_log = Log(self.settings.kafka_config(), self.codec, [topics.RUNS])
+        self._ends.callback(self._runs_log.close)
+        self._http = self._ends.enter_context(httpx.Client(timeout=1, trust_env=False))
         gateway, self.status_port = _free_port(), _free_port()
         self.gateway_url = f"http://127.0.0.1:{gateway}"
         self.processes = Supervisor(self.folder / "logs", self.env)
@@ -251,13 +256,16 @@ class Demo:
         self.say(f"{at_s:.0f} s: {what} killed")
 
     def _views(self) -> dict[str, RunView]:
-        with contextlib.suppress(Exception):
-            self._seen = run.views(self.settings, self.codec)
+        """As `syncline run show` has them; what is new is read, not all of it each time."""
+        with contextlib.suppress(KafkaException, TimeoutError):  # the broker may be away
+            for *_, view in self._runs_log.read_to_end():
+                if isinstance(view, RunView):
+                    self._seen[view.run] = view
         return self._seen
 
     def _status(self) -> dict[str, Any]:
         with contextlib.suppress(httpx.HTTPError, ValueError):
-            return httpx.get(f"{self._status_url}/status", timeout=1, trust_env=False).json()
+            return self._http.get(f"{self._status_url}/status").json()
         return {}
 
     def _live(self, stop: threading.Event) -> None:
