@@ -5,13 +5,14 @@ a pointer `kind:name` to the active version. Secrets are references, never value
 """
 
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from ipaddress import ip_network
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.base import Message
 
-__all__ = ["Connection", "Definition", "Identify", "Policy", "Sync", "Webhook"]
+__all__ = ["Connection", "Definition", "Identify", "Policy", "Sync", "Webhook", "WebhookBounds"]
 
 
 class Definition(Message):
@@ -47,12 +48,41 @@ class Identify(Config):
     normalise: Literal["email", "text"] = "email"
 
 
+def _network(text: str) -> str:
+    return str(ip_network(text, strict=False))
+
+
+class WebhookBounds(Config):
+    """What one connection may take of the gateway; beyond it the answer is 503."""
+
+    body_bytes_max: int | None = Field(
+        default=None, ge=1, description="Lower than what the platform documents, where you know it."
+    )
+    requests_s: float | None = Field(
+        default=None, gt=0, description="Genuine requests a second, on average. Empty: any number."
+    )
+    burst: int = Field(default=100, ge=1, description="Requests at once above that average.")
+    in_hand_max: int | None = Field(
+        default=None, ge=1, description="Requests that wait for Kafka at a time."
+    )
+
+
 class Webhook(Config):
     """How webhooks of this connection prove themselves."""
 
     secret: str = Field(description="Reference: `env:NAME` or `file:PATH`.")
     previous_secret: str = Field(default="", description="Second secret during a rotation.")
     options: dict[str, Any] = Field(default={}, description="What the sender's file declares.")
+    bounds: WebhookBounds = WebhookBounds()
+    allow_from: list[Annotated[str, AfterValidator(_network)]] = Field(
+        default=[],
+        description="Addresses or networks that may send: `192.0.2.0/24`. Empty: any.",
+    )
+    client_names: list[str] = Field(
+        default=[],
+        description="Mutual TLS: names, one of which the client certificate must bear (subject CN "
+        "or DNS name); `*`: any certificate of the gateway's client authority. Empty: none asked.",
+    )
 
 
 class Connection(Config):

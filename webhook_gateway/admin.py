@@ -16,11 +16,12 @@ async def admin_server(hooks: Hooks, config: GatewayConfig) -> web.AppRunner:
         table = hooks.routes.table if hooks.routes else {}
         gauges = {
             "ready": float(not hooks.not_ready()),
-            "bytes_in_hand": float(hooks.bytes_in_hand),
+            "bytes_in_hand": float(hooks.held.bytes),
             "queue_messages": float(hooks.publisher.queued if hooks.publisher else 0),
             "peers": float(len(hooks.edge.connections) if hooks.edge else 0),
         }
-        page = exposition({name: route.stats for name, route in table.items()}, gauges)
+        stats = {name: route.stats for name, route in table.items()}
+        page = exposition(stats, gauges, hooks.strangers)
         return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def connections(_: web.Request) -> web.Response:
@@ -51,7 +52,7 @@ async def admin_server(hooks: Hooks, config: GatewayConfig) -> web.AppRunner:
     app.router.add_get("/connections", connections)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     await web.TCPSite(runner, config.admin_host, config.admin_port).start()
     return runner

@@ -17,11 +17,13 @@ from aiohttp.web_protocol import RequestHandler
 
 from webhook_gateway.config import Bounds
 
-__all__ = ["Answer", "Edge", "Handler", "answer"]
+__all__ = ["Answer", "Edge", "Handler", "answer", "is_whole"]
 
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
+UNREAD_S = 10.0
+"""A peer that sends and does not read our answers is let go after this."""
 HEADERS_MAX = 64
 HEADER_BYTES_MAX = 8190  # each; also the longest request line
 
@@ -40,6 +42,9 @@ class Answer:
         if (transport := request.transport) is None:
             raise ConnectionResetError("the peer is gone")
         transport.write(self.data)
+        peer = cast("Peer", request.protocol)
+        if peer.is_paused:
+            await peer.read_at_last()
 
     async def write_eof(self) -> None:
         """All is written by `prepare`."""
@@ -69,16 +74,48 @@ def answer(
     return Answer(status, data, keep_alive=keep_alive)
 
 
+def is_whole(request: BaseRequest) -> None:
+    """The body has been read: from here on its peer waits for us, and is not let go for another."""
+    cast("Peer", request.protocol).reading = False
+
+
 class Peer(RequestHandler):
-    """One TCP connection. `head_s`: since when it owes us the rest of a request's headers."""
+    """One TCP connection. `head_s`: since when it owes us the rest of a request's headers;
+    `reading`: it may owe us the rest of a body; `surplus`: there is no room for it."""
 
-    __slots__ = ("busy", "head_s", "quiet_s")
+    __slots__ = ("busy", "head_s", "quiet_s", "reading", "surplus")
 
-    def __init__(self, edge: "Edge", **options: Any) -> None:
+    def __init__(self, edge: "Edge", *, surplus: bool, **options: Any) -> None:
         super().__init__(edge, **options)
-        self.busy = False
+        self.busy = self.reading = False
+        self.surplus = surplus
         self.head_s: float | None = None
         self.quiet_s = self._loop.time()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.surplus:
+            cast("asyncio.Transport", transport).abort()
+        else:
+            super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if not self.surplus:
+            super().connection_lost(exc)
+
+    @property
+    def is_paused(self) -> bool:
+        """More is written than the peer has read."""
+        return self._paused
+
+    async def read_at_last(self) -> None:
+        """Until it has read. Raises ConnectionResetError where it does not: it is let go."""
+        try:
+            async with asyncio.timeout(UNREAD_S):
+                await self._drain_helper()
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()  # a mere close would wait until all is read
+            raise ConnectionResetError("the peer does not read") from None
 
     def data_received(self, data: bytes) -> None:
         if self.head_s is None and not self.busy:
@@ -110,10 +147,10 @@ class Edge(Server):
         self._sweeper = self._loop.create_task(self._sweep())
 
     def __call__(self) -> RequestHandler:
-        if len(self._connections) >= self._bounds.peers_max:
-            self._let_go_quietest()
+        full = len(self._connections) >= self._bounds.peers_max
         return Peer(
             self,
+            surplus=full and not self._let_go_quietest(),
             loop=self._loop,
             keepalive_timeout=self._bounds.idle_s,
             access_log=None,
@@ -128,7 +165,7 @@ class Edge(Server):
         self, message: Any, payload: Any, peer: Peer, writer: Any, task: "asyncio.Task[None]"
     ) -> BaseRequest:
         """The headers are whole: the peer is busy from here until its answer is written."""
-        peer.busy, peer.head_s = True, None
+        peer.busy, peer.reading, peer.head_s, peer.quiet_s = True, True, None, self._loop.time()
         return BaseRequest(message, payload, peer, writer, task, self._loop)
 
     async def _handle(self, request: BaseRequest) -> Answer:
@@ -136,13 +173,14 @@ class Edge(Server):
         try:
             return await self._inner(request)
         finally:
-            peer.busy, peer.quiet_s = False, self._loop.time()
+            peer.busy, peer.reading, peer.quiet_s = False, False, self._loop.time()
 
-    def _let_go_quietest(self) -> None:
-        quiet = [cast("Peer", peer) for peer in self.connections]
-        waiting = [peer for peer in quiet if not peer.busy]
+    def _let_go_quietest(self) -> bool:
+        """Of all that do not wait for us; -> whether there was one."""
+        waiting = [p for p in map(_peer, self.connections) if p.reading or not p.busy]
         if waiting:
             min(waiting, key=lambda peer: peer.quiet_s).force_close()
+        return bool(waiting)
 
     async def _sweep(self) -> None:
         """Once a second: who has been at the headers of one request for too long."""

@@ -4,29 +4,32 @@ import asyncio
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
-from aiohttp.client_exceptions import ClientError
-from aiohttp.web import BaseRequest, RequestPayloadError
+from aiohttp.web import BaseRequest
 
 from webhook_gateway import intake
 from webhook_gateway.config import Bounds
-from webhook_gateway.edge import Answer, Edge, answer
+from webhook_gateway.edge import Answer, Edge, answer, is_whole
+from webhook_gateway.guard import Networks, caller
+from webhook_gateway.held import Held, InHand, body_of
 from webhook_gateway.publisher import Publisher, Unconfirmed
 from webhook_gateway.routes import Route, Routes
-from webhook_gateway.senders.base import Part, Refused, Request, SenderSpec, Unparseable
+from webhook_gateway.seen import Seen
+from webhook_gateway.senders.base import Part, Refused, Request, Unparseable
 
 __all__ = ["Hooks"]
 
 log = structlog.get_logger()
 
 PATH = "/hooks/"
-READ_S_MAX = 10.0
 CONFIRM_S_MAX = 10.0
 ANSWER_MARGIN_S = 0.8
 """We say 503 so long before the sender would give up."""
 RETRY_AFTER_S = 2
+HANDS_MAX = 1 << 30
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -36,10 +39,18 @@ class Hooks:
 
     bounds: Bounds
     public_url: str = ""
+    proxies: Networks = field(default_factory=lambda: Networks(()))
+    """Proxies of ours: whom they name in X-Forwarded-For is who calls."""
     routes: Routes | None = None
     publisher: Publisher | None = None
     edge: Edge | None = None
-    bytes_in_hand: int = field(default=0, init=False)
+    seen: Seen = field(default_factory=Seen, init=False)
+    held: Held = field(init=False)
+    strangers: int = field(default=0, init=False)
+    """POSTs to names that no connection has."""
+
+    def __post_init__(self) -> None:
+        self.held = Held(self.bounds.bytes_max)
 
     def not_ready(self) -> str:
         """Why no webhook can be taken now; empty where they can."""
@@ -78,15 +89,33 @@ class Hooks:
                 route.stats.refuse(503, reason)
             return self._later(request)
         if route is None or (rest and not route.sender.spec.secret_in_path):
+            self.strangers += 1
             return self._answer(request, 401)  # as a wrong signature: who is here is not told
+        hands_max = min(self.bounds.requests_max, route.bounds.in_hand_max or HANDS_MAX)
         try:
-            with _InHand(self, route) as in_hand:
+            self._guard(request, route)
+            with InHand(self.held, route.stats, hands_max, _closing(request)) as in_hand:
                 return await self._take(request, route, self.publisher, target, rest, in_hand)
         except Refused as refused:
             route.stats.refuse(refused.status, refused.reason)
             if refused.status == 503:
                 return self._later(request)
             return self._answer(request, refused.status)
+
+    def _guard(self, request: BaseRequest, route: Route) -> None:
+        """Raises Refused, before anything of the body is read."""
+        guard, transport = route.guard, request.transport
+        if transport is None or not (guard.asks_address or guard.asks_certificate):
+            return
+        if guard.asks_address:
+            peer = transport.get_extra_info("peername") or ("",)
+            forwarded = request.headers.getall("X-Forwarded-For", ())
+            if guard.refuses_address(caller(str(peer[0]), forwarded, self.proxies)):
+                raise Refused(401, "address not allowed")
+        if guard.asks_certificate and guard.refuses_certificate(
+            transport.get_extra_info("peercert")
+        ):
+            raise Refused(401, "client certificate")
 
     async def _take(
         self,
@@ -95,14 +124,16 @@ class Hooks:
         publisher: Publisher,
         target: str,
         rest: str,
-        in_hand: "_InHand",
+        in_hand: InHand,
     ) -> Answer:
         """Raises Refused."""
         began_s = time.monotonic()
         spec = route.sender.spec
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Refused(415, "content encoding")
-        body = await _body(request, spec, in_hand)
+        body = await body_of(request, in_hand, route.body_bytes_max, spec.answer_within_s)
+        is_whole(request)
+        in_hand.whole()
         if spec.cut is not None:
             body = spec.cut(body)
         received_ms = time.time_ns() // 1_000_000
@@ -115,18 +146,25 @@ class Hooks:
                 self._quarantine(route, publisher, asked, refused.reason)
             raise
         read_s = time.monotonic()
+        rate_s = route.bounds.requests_s
+        if rate_s and not route.stats.requests.spend(1, read_s, rate_s, route.bounds.burst):
+            raise Refused(503, "over its rate")
         wait_s = min(spec.answer_within_s - ANSWER_MARGIN_S, CONFIRM_S_MAX) - (read_s - began_s)
+        signatures = [asked.headers.get(name) for name in route.signature_headers]
+        name = self.seen.name(route.connection.connection, target, signatures, body)
+        again = name in self.seen
         try:
-            confirmed, events, parked = _publish(route, publisher, asked, wait_s)
-            await confirmed
+            events, parked = await _published(route, publisher, asked, wait_s, again=again)
         except Unconfirmed as error:
             raise Refused(503, str(error)) from None
+        self.seen.add(name)
+        route.stats.repeated += again
         route.stats.confirmed(len(body), events, parked, time.monotonic() - read_s)
         return self._answer(request, 200, spec.answer, spec.answer_type)
 
     def _quarantine(self, route: Route, publisher: Publisher, asked: Request, reason: str) -> None:
         """A bucket of bytes per connection: a flood of forgeries fills no disk."""
-        if not route.stats.spend_quarantine(
+        if not route.stats.quarantine.spend(
             len(asked.body) + 1024,
             time.monotonic(),
             self.bounds.quarantine_bytes_s,
@@ -160,72 +198,23 @@ class Hooks:
         )
 
 
-class _InHand:
-    """One request's share of the bounds; given back however it ends."""
-
-    __slots__ = ("bytes", "hooks", "stats")
-
-    def __init__(self, hooks: Hooks, route: Route) -> None:
-        self.hooks, self.stats, self.bytes = hooks, route.stats, 0
-
-    def __enter__(self) -> "_InHand":
-        """Raises Refused."""
-        if self.stats.in_hand >= self.hooks.bounds.requests_max:
-            raise Refused(503, "too many requests in hand")
-        self.stats.in_hand += 1
-        return self
-
-    def add(self, count: int) -> None:
-        """So many more bytes. Raises Refused where that is too much; one never has it all."""
-        bound = self.hooks.bounds.bytes_max
-        if (
-            self.hooks.bytes_in_hand + count > bound
-            or self.stats.bytes_in_hand + count > bound // 2
-        ):
-            raise Refused(503, "too many bytes in hand")
-        self.bytes += count
-        self.stats.bytes_in_hand += count
-        self.hooks.bytes_in_hand += count
-
-    def __exit__(self, *_: object) -> None:
-        self.stats.in_hand -= 1
-        self.stats.bytes_in_hand -= self.bytes
-        self.hooks.bytes_in_hand -= self.bytes
-
-
-async def _body(request: BaseRequest, spec: SenderSpec, in_hand: _InHand) -> bytes:
-    """The whole body, bounded before it is read: in size, in time, and in sum. Raises Refused."""
-    length, content = request.content_length, request.content
-    if (length or 0) > spec.body_bytes_max:
-        raise Refused(413, "body too large")
-    in_hand.add(length or 0)
+async def _published(
+    route: Route, publisher: Publisher, asked: Request, wait_s: float, *, again: bool
+) -> tuple[int, int]:
+    """-> (number of events, number of parts parked), all on Kafka. Raises Unconfirmed."""
+    confirmed, count, events, parked = _publish(route, publisher, asked, wait_s, again)
+    route.stats.messages_in_hand += count
     try:
-        if content.is_eof():
-            body = content.read_nowait()
-            if length is None:
-                in_hand.add(len(body))
-            return body
-        if request.transport and request.headers.get("Expect", "").lower() == "100-continue":
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        pieces: list[bytes] = []
-        async with asyncio.timeout(min(spec.answer_within_s, READ_S_MAX)):
-            while piece := await content.readany():
-                pieces.append(piece)
-                if length is None:
-                    in_hand.add(len(piece))
-                    if in_hand.bytes > spec.body_bytes_max:
-                        raise Refused(413, "body too large")
-        return b"".join(pieces)
-    except TimeoutError:
-        raise Refused(408, "body slow") from None
-    except (ClientError, ConnectionError, RequestPayloadError):
-        raise Refused(400, "body broken off") from None
+        await confirmed
+    finally:
+        route.stats.messages_in_hand -= count
+    return events, parked
 
 
 def _publish(
-    route: Route, publisher: Publisher, asked: Request, wait_s: float
-) -> tuple[asyncio.Future[None], int, int]:
-    """-> (when it is confirmed, number of events, number of parts parked). Raises Unconfirmed.
+    route: Route, publisher: Publisher, asked: Request, wait_s: float, again: bool
+) -> tuple[asyncio.Future[None], int, int, int]:
+    """-> (when it is confirmed, number of records, of events, of parts parked). Raises Unconfirmed.
 
     A function of its own, so that nothing but the body is held while Kafka is waited for.
     """
@@ -240,7 +229,12 @@ def _publish(
         parts,
         trace,
     )
-    return publisher.publish(records, wait_s), len(parts) - parked, parked
+    if again:
+        records[0].headers.append(("repeat", "1"))
+    # As with bytes: a connection may hold as many as are free.
+    if route.stats.messages_in_hand + len(records) > publisher.room - len(records):
+        raise Unconfirmed("too many messages in hand")
+    return publisher.publish(records, wait_s), len(records), len(parts) - parked, parked
 
 
 def _parts(route: Route, asked: Request) -> list[Part]:
@@ -259,3 +253,7 @@ def _trace(given: str | None) -> str:
         return given
     fresh = os.urandom(24).hex()
     return f"00-{fresh[:32]}-{fresh[32:]}-01"
+
+
+def _closing(request: BaseRequest) -> Callable[[], None]:
+    return request.protocol.force_close

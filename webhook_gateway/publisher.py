@@ -105,6 +105,11 @@ class Publisher:
         return len(self._producer)
 
     @property
+    def room(self) -> int:
+        """Messages that could be taken now."""
+        return self._messages_max - len(self._producer)
+
+    @property
     def refuses(self) -> str:
         """Why nothing can be published right now; empty where it can."""
         if self._down:

@@ -9,9 +9,10 @@ import structlog
 from pydantic import SecretStr, ValidationError
 
 from schemas.codec import Codec
-from schemas.definitions import Connection, Definition, Webhook
+from schemas.definitions import Connection, Definition, Webhook, WebhookBounds
 from schemas.secrets import SecretMissing
 from webhook_gateway.encode import EventEncoder
+from webhook_gateway.guard import Guard
 from webhook_gateway.senders import sender_type
 from webhook_gateway.senders.base import Sender, UnknownPlatform
 from webhook_gateway.stats import Stats
@@ -37,6 +38,11 @@ class Route:
     codec: Codec
     secrets: tuple[SecretStr, ...] = field(repr=False)
     stats: Stats
+    bounds: WebhookBounds
+    guard: Guard
+    body_bytes_max: int
+    signature_headers: tuple[str, ...]
+    """Those that sign the body, whole or in part."""
     peers: Mapping[str, EventEncoder] = field(default_factory=dict)
     """Account id to encoder: this connection and others whose webhooks the same secret proves."""
 
@@ -44,9 +50,16 @@ class Route:
         return self.encoder if not account else self.peers.get(account)
 
 
-def build(connection: Connection, webhook: Webhook, codec: Codec, resolve: Resolve) -> Route:
-    """Raises Misconfigured, also for a secret that is missing."""
+def build(
+    connection: Connection, webhook: Webhook, codec: Codec, resolve: Resolve, *, certificates: bool
+) -> Route:
+    """`certificates`: whether clients are asked for one at all. Raises Misconfigured, also for a
+    secret that is missing."""
     name = connection.connection
+    if webhook.client_names and not certificates:
+        raise Misconfigured(
+            f"connection {name}: webhook.client_names needs a gateway with --tls-client-ca"
+        )
     try:
         kind = sender_type(connection.platform)
         options = kind.spec.options.model_validate(_resolved(webhook.options, resolve))
@@ -61,13 +74,19 @@ def build(connection: Connection, webhook: Webhook, codec: Codec, resolve: Resol
         raise Misconfigured(f"connection {name}: webhook.options: {where}") from None
     except SecretMissing as error:
         raise Misconfigured(f"connection {name}: {error}") from None
+    sender = kind(options, secrets)
+    bytes_max = sender.spec.body_bytes_max
     return Route(
         connection=connection,
-        sender=kind(options, secrets),
+        sender=sender,
         encoder=EventEncoder(codec, name, connection.platform),
         codec=codec,
         secrets=secrets,
         stats=Stats(),
+        bounds=webhook.bounds,
+        guard=Guard(webhook.allow_from, webhook.client_names),
+        body_bytes_max=min(bytes_max, webhook.bounds.body_bytes_max or bytes_max),
+        signature_headers=tuple(h for h in sender.spec.kept_headers if "signature" in h.lower()),
     )
 
 
@@ -87,8 +106,8 @@ def _resolved(options: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
 class Routes:
     """Name to route. `load` swaps the whole table at once; requests under way keep their own."""
 
-    def __init__(self, codec: Codec, resolve: Resolve) -> None:
-        self.codec, self._resolve = codec, resolve
+    def __init__(self, codec: Codec, resolve: Resolve, *, certificates: bool = True) -> None:
+        self.codec, self._resolve, self._certificates = codec, resolve, certificates
         self.table: dict[str, Route] = {}
 
     def load(self, definitions: Iterable[Definition]) -> list[Misconfigured]:
@@ -104,7 +123,13 @@ class Routes:
                 connection = Connection.model_validate(document)
                 if connection.webhook is None:
                     continue
-                route = build(connection, connection.webhook, self.codec, self._resolve)
+                route = build(
+                    connection,
+                    connection.webhook,
+                    self.codec,
+                    self._resolve,
+                    certificates=self._certificates,
+                )
             except (Misconfigured, ValidationError, msgspec.DecodeError) as error:
                 wrong.append(
                     error

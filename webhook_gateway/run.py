@@ -6,6 +6,7 @@ import gc
 import resource
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import structlog
 import uvloop
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas import topics
@@ -25,6 +27,7 @@ from schemas.secrets import resolve
 from webhook_gateway.admin import admin_server
 from webhook_gateway.config import GatewayConfig
 from webhook_gateway.edge import Edge
+from webhook_gateway.guard import Networks
 from webhook_gateway.hooks import Hooks
 from webhook_gateway.publisher import Publisher
 from webhook_gateway.routes import Misconfigured, Routes
@@ -50,7 +53,8 @@ class NeverReady(Exception):
 
 def run(config: GatewayConfig) -> int:
     """Serve until SIGTERM or SIGINT; -> exit code: 0 stopped, 1 Kafka or the registry never
-    came, 2 misconfigured. Raises OSError where a port is taken."""
+    came, 2 misconfigured. Raises OSError where a port is taken or a TLS file is no good, ValueError
+    where a proxy is no network."""
     return uvloop.run(_serve(config))
 
 
@@ -61,12 +65,14 @@ async def _serve(config: GatewayConfig) -> int:
         loop.add_signal_handler(number, stop.set)
     _allow_open_files(config.bounds.peers_max)
 
-    hooks = Hooks(config.bounds)
+    secure = config.tls.context() if config.tls else None
+    hooks = Hooks(config.bounds, proxies=Networks(config.proxies))
     hooks.edge = edge = Edge(hooks.handle, config.bounds)
     listener = _listen(config.host, config.port)
     port = listener.getsockname()[1]
-    hooks.public_url = (config.public_url or f"http://{config.host}:{port}").rstrip("/")
-    server = await loop.create_server(edge, sock=listener, backlog=1024)
+    scheme = "https" if secure else "http"
+    hooks.public_url = (config.public_url or f"{scheme}://{config.host}:{port}").rstrip("/")
+    server = await loop.create_server(edge, sock=listener, backlog=1024, **_tls(secure, config))
     admin = await admin_server(hooks, config)
     log.info("gateway listens", port=port, admin_port=admin.addresses[0][1])
 
@@ -94,6 +100,14 @@ async def _serve(config: GatewayConfig) -> int:
     await admin.cleanup()
     log.info("gateway stopped", drained=whole)
     return code
+
+
+def _tls(secure: ssl.SSLContext | None, config: GatewayConfig) -> dict[str, Any]:
+    """A hand-shake or a farewell that drags on is cut off like headers that do."""
+    if secure is None:
+        return {}
+    wait_s = config.bounds.head_s
+    return {"ssl": secure, "ssl_handshake_timeout": wait_s, "ssl_shutdown_timeout": 1.0}
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -176,8 +190,12 @@ def _read(config: GatewayConfig) -> tuple[Routes, Definitions]:
         raise TopicsMissing(
             f"topics are missing: {', '.join(missing)}; `syncline topics` makes them"
         )
-    codec = Codec.from_registry(config.registry_url)
-    return Routes(codec, resolve), Definitions(config.kafka, codec)
+    # Kept for the process's life: schemas that come later are looked up through it.
+    client = SchemaRegistryClient({"url": config.registry_url, **config.registry})
+    codec = Codec.from_registry(config.registry_url, client=client)
+    certificates = config.tls is not None and config.tls.client_ca is not None
+    routes = Routes(codec, resolve, certificates=certificates)
+    return routes, Definitions(config.kafka, codec)
 
 
 def _topics_written() -> set[str]:

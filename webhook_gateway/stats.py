@@ -12,9 +12,25 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-__all__ = ["Stats", "exposition"]
+__all__ = ["Bucket", "Stats", "exposition"]
 
 CONFIRM_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Bucket:
+    """What was spent lately: it runs out at a rate, and never holds more than it may."""
+
+    __slots__ = ("at_s", "spent")
+
+    def __init__(self) -> None:
+        self.spent, self.at_s = 0.0, 0.0
+
+    def spend(self, cost: float, now_s: float, rate_s: float, burst: float) -> bool:
+        """Take `cost`, where it is there. Rate and burst may change from call to call."""
+        spent = max(0.0, self.spent - (now_s - self.at_s) * rate_s)
+        fits = spent + cost <= burst
+        self.spent, self.at_s = spent + cost * fits, now_s
+        return fits
 
 
 class Stats:
@@ -22,16 +38,17 @@ class Stats:
 
     __slots__ = (
         "accepted", "body_bytes", "bytes_in_hand", "confirm_buckets", "confirm_sum_s", "events",
-        "in_hand", "parked", "quarantine_bytes", "quarantine_s", "refused",
+        "in_hand", "messages_in_hand", "parked", "quarantine", "refused", "repeated", "requests",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.accepted = self.events = self.parked = self.body_bytes = 0
-        self.in_hand = self.bytes_in_hand = 0
+        self.repeated = 0
+        self.in_hand = self.bytes_in_hand = self.messages_in_hand = 0
         self.refused: dict[tuple[int, str], int] = {}
         self.confirm_buckets = [0] * (len(CONFIRM_S) + 1)
         self.confirm_sum_s = 0.0
-        self.quarantine_bytes, self.quarantine_s = 0.0, 0.0
+        self.quarantine, self.requests = Bucket(), Bucket()
 
     def confirmed(self, body_bytes: int, events: int, parked: int, took_s: float) -> None:
         self.accepted += 1
@@ -45,17 +62,12 @@ class Stats:
         """`reason` is one of a fixed set of words."""
         self.refused[status, reason] = self.refused.get((status, reason), 0) + 1
 
-    def spend_quarantine(self, cost: int, now_s: float, rate_s: float, burst: float) -> bool:
-        """Take `cost` bytes from the bucket, where they are there."""
-        spent = max(0.0, self.quarantine_bytes - (now_s - self.quarantine_s) * rate_s)
-        fits = spent + cost <= burst
-        self.quarantine_bytes, self.quarantine_s = spent + cost * fits, now_s
-        return fits
-
 
 class _Collector(Collector):
-    def __init__(self, stats: Mapping[str, Stats], gauges: Mapping[str, float]) -> None:
-        self.stats, self.gauges = stats, gauges
+    def __init__(
+        self, stats: Mapping[str, Stats], gauges: Mapping[str, float], strangers: int
+    ) -> None:
+        self.stats, self.gauges, self.strangers = stats, gauges, strangers
 
     def collect(self) -> Iterator[Metric]:
         yield from self._counters()
@@ -79,6 +91,11 @@ class _Collector(Collector):
             confirm.add_metric([name], buckets, s.confirm_sum_s)
         yield refused
         yield confirm
+        yield CounterMetricFamily(
+            "syncline_gateway_unknown_requests",
+            "POSTs to names that no connection has.",
+            value=self.strangers,
+        )
         for name, value in self.gauges.items():
             yield GaugeMetricFamily(f"syncline_gateway_{name}", name.replace("_", " "), value=value)
 
@@ -88,6 +105,7 @@ class _Collector(Collector):
             ("events", "Events published.", lambda s: s.events),
             ("parked_parts", "Parts of which no event could be made.", lambda s: s.parked),
             ("body_bytes", "Bytes of accepted bodies.", lambda s: s.body_bytes),
+            ("repeated_requests", "Accepted, and the very same as before.", lambda s: s.repeated),
         )
         for name, about, value in counted:
             family = CounterMetricFamily(f"syncline_gateway_{name}", about, labels=["connection"])
@@ -102,8 +120,8 @@ class _Collector(Collector):
         yield in_hand
 
 
-def exposition(stats: Mapping[str, Stats], gauges: Mapping[str, float]) -> bytes:
+def exposition(stats: Mapping[str, Stats], gauges: Mapping[str, float], strangers: int) -> bytes:
     """The page `/metrics`."""
     registry = CollectorRegistry()
-    registry.register(_Collector(stats, gauges))
+    registry.register(_Collector(stats, gauges, strangers))
     return generate_latest(registry)

@@ -1,150 +1,26 @@
 """The HTTP edge over real sockets: bounds, odd clients, answers. Kafka alone is played here."""
 
 import asyncio
-import hashlib
-import json
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
-from pydantic import SecretStr
 
-from schemas.codec import Codec
-from schemas.definitions import Definition
+from tests.unit.gateway_kit import (
+    BODY,
+    BOUNDS,
+    World,
+    answer_of,
+    definition,
+    post,
+    until,
+    world_of,
+)
 from webhook_gateway.config import Bounds
-from webhook_gateway.edge import Edge
-from webhook_gateway.hooks import Hooks
-from webhook_gateway.publisher import Record, Unconfirmed
-from webhook_gateway.routes import Routes
-
-SECRET = "secret"
-BODY = b'[{"subscriptionType":"contact.creation","objectId":1,"portalId":33}]'
-BOUNDS = Bounds(peers_max=20, requests_max=3, bytes_max=100_000, head_s=0.5, idle_s=1.0)
-
-
-@dataclass
-class Memory:
-    """Stands for Kafka: keeps records, confirms them when told to."""
-
-    refuses: str = ""
-    error: str = ""
-    held: bool = False
-    records: list[Record] = field(default_factory=list)
-    offered: list[Record] = field(default_factory=list)
-    waiting: list[asyncio.Future[None]] = field(default_factory=list)
-
-    def publish(self, records: Sequence[Record], wait_s: float) -> asyncio.Future[None]:
-        assert 0 < wait_s < 5
-        self.records.extend(records)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self.error:
-            future.set_exception(Unconfirmed(self.error))
-        elif self.held:
-            self.waiting.append(future)
-        else:
-            future.set_result(None)
-        return future
-
-    def confirm(self) -> None:
-        self.held = False
-        for future in self.waiting:
-            future.set_result(None)
-
-    def offer(self, record: Record) -> None:
-        self.offered.append(record)
-
-
-@dataclass
-class World:
-    hooks: Hooks
-    edge: Edge
-    kafka: Memory
-    server: asyncio.Server
-    port: int
-    writers: list[asyncio.StreamWriter] = field(default_factory=list)
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        self.writers.append(writer)
-        return reader, writer
-
-    async def close(self) -> None:
-        self.server.close()
-        await self.edge.drain(0)
-        for writer in self.writers:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-    async def ask(self, data: bytes, *, until_closed: bool = False) -> tuple[int, bytes]:
-        """-> (status, everything of the answer). `until_closed`: the server must hang up."""
-        reader, writer = await self.connect()
-        writer.write(data)
-        answer = await asyncio.wait_for(_answer(reader), 5)
-        if until_closed:
-            assert await asyncio.wait_for(reader.read(), 5) == b""
-        writer.close()
-        return int(answer.split()[1]), answer
-
-    @property
-    def stats(self) -> Any:
-        assert self.hooks.routes is not None
-        return self.hooks.routes.table["hub"].stats
-
-
-async def _answer(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = next(
-        int(line.split(b":")[1])
-        for line in head.split(b"\r\n")
-        if line.startswith(b"Content-Length")
-    )
-    return head + await reader.readexactly(length)
-
-
-def post(
-    body: bytes = BODY, *, path: str = "/hooks/hub", secret: str = SECRET, **headers: str
-) -> bytes:
-    proof = hashlib.sha256(secret.encode() + body).hexdigest()
-    extra = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: h\r\nX-HubSpot-Signature: {proof}\r\n"
-        f"X-HubSpot-Signature-Version: v1\r\n{extra}"
-    )
-    if "Transfer_Encoding" not in headers and "Content_Length" not in headers:
-        head += f"Content-Length: {len(body)}\r\n"
-    return f"{head}\r\n".encode() + body
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    document = {
-        "connection": "hub",
-        "platform": "hubspot",
-        "account": "33",
-        "webhook": {"secret": "env:SECRET"},
-    }
-    routes = Routes(Codec.offline(), lambda _: SecretStr(SECRET))
-    assert not routes.load(
-        [
-            Definition(
-                kind="connection",
-                name="hub",
-                version=1,
-                document=json.dumps(document),
-                applied_ms=1,
-            )
-        ]
-    )
-    kafka = Memory()
-    hooks = Hooks(BOUNDS, "https://hooks.example.com")
-    hooks.edge = edge = Edge(hooks.handle, BOUNDS)
-    hooks.routes, hooks.publisher = routes, kafka  # type: ignore[assignment]
-    server = await asyncio.get_running_loop().create_server(edge, "127.0.0.1", 0)
-    made = World(hooks, edge, kafka, server, server.sockets[0].getsockname()[1])
+    made = await world_of(definition("hub"))
     yield made
     await made.close()
 
@@ -152,15 +28,15 @@ async def world() -> AsyncIterator[World]:
 async def test_a_good_request_is_answered_once_it_is_kept(world: World) -> None:
     world.kafka.held = True
     asking = asyncio.create_task(world.ask(post()))
-    await _until(lambda: world.kafka.waiting)
+    await until(lambda: world.kafka.waiting)
     assert not asking.done()
     assert [r.topic for r in world.kafka.records] == ["intake.hubspot", "events.hubspot"]
-    assert world.hooks.bytes_in_hand == len(BODY)
+    assert world.hooks.held.bytes == len(BODY)
     world.kafka.confirm()
     status, answer = await asking
     assert (status, answer) == (200, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     assert (world.stats.accepted, world.stats.events, world.stats.in_hand) == (1, 1, 0)
-    assert world.hooks.bytes_in_hand == world.stats.bytes_in_hand == 0
+    assert world.hooks.held.bytes == world.stats.bytes_in_hand == 0
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -280,7 +156,7 @@ async def test_chunks_are_counted_as_they_come(world: World) -> None:
     assert (await world.ask(head + chunked))[0] == 200
     endless = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     assert (await world.ask(head + endless, until_closed=True))[0] == 503
-    assert world.hooks.bytes_in_hand == 0
+    assert world.hooks.held.bytes == 0
     assert (await world.ask(head + b"zz\r\n", until_closed=True))[0] == 400
 
 
@@ -291,7 +167,7 @@ async def test_a_client_may_ask_before_it_sends(world: World) -> None:
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
     )
     writer.write(BODY)
-    assert (await asyncio.wait_for(_answer(reader), 5)).startswith(b"HTTP/1.1 200 ")
+    assert (await asyncio.wait_for(answer_of(reader), 5)).startswith(b"HTTP/1.1 200 ")
     writer.close()
 
 
@@ -300,7 +176,7 @@ async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
     writer.write(
         post() + post(secret="other") + b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n" + post()
     )
-    answers = [await asyncio.wait_for(_answer(reader), 5) for _ in range(4)]
+    answers = [await asyncio.wait_for(answer_of(reader), 5) for _ in range(4)]
     assert [int(a.split()[1]) for a in answers] == [200, 401, 200, 200]
     writer.close()
 
@@ -308,7 +184,7 @@ async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
 async def test_one_connection_cannot_take_all_hands(world: World) -> None:
     world.kafka.held = True
     asking = [asyncio.create_task(world.ask(post())) for _ in range(BOUNDS.requests_max)]
-    await _until(lambda: len(world.kafka.waiting) == BOUNDS.requests_max)
+    await until(lambda: len(world.kafka.waiting) == BOUNDS.requests_max)
     assert (await world.ask(post()))[0] == 503
     assert world.stats.refused == {(503, "too many requests in hand"): 1}
     world.kafka.confirm()
@@ -334,18 +210,18 @@ async def test_headers_that_drip_are_cut_off_and_nobody_else_is(world: World) ->
 async def test_a_body_that_never_comes_is_408(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhook_gateway.hooks.READ_S_MAX", 0.3)
+    monkeypatch.setattr("webhook_gateway.held.READ_S_MAX", 0.3)
     status, _ = await world.ask(post(BODY, Content_Length="500"), until_closed=True)
     assert status == 408
-    assert world.hooks.bytes_in_hand == 0
+    assert world.hooks.held.bytes == 0
 
 
 async def test_a_client_that_goes_in_mid_body_costs_nothing(world: World) -> None:
     reader, writer = await world.connect()
     writer.write(post(BODY, Content_Length="500"))
-    await _until(lambda: world.hooks.bytes_in_hand)
+    await until(lambda: world.hooks.held.bytes)
     writer.close()
-    await _until(lambda: not world.hooks.bytes_in_hand)
+    await until(lambda: not world.hooks.held.bytes)
     assert world.stats.in_hand == 0
     assert await reader.read() == b""
 
@@ -354,15 +230,15 @@ async def test_what_was_published_counts_though_the_client_is_gone(world: World)
     world.kafka.held = True
     _, writer = await world.connect()
     writer.write(post())
-    await _until(lambda: world.kafka.waiting)
+    await until(lambda: world.kafka.waiting)
     writer.transport.abort()
     world.kafka.confirm()
-    await _until(lambda: world.stats.accepted == 1)
+    await until(lambda: world.stats.accepted == 1)
 
 
 async def test_quiet_peers_make_room_for_new_ones(world: World) -> None:
     idle = [await world.connect() for _ in range(BOUNDS.peers_max)]
-    await _until(lambda: len(world.edge.connections) == BOUNDS.peers_max)
+    await until(lambda: len(world.edge.connections) == BOUNDS.peers_max)
     assert (await world.ask(post()))[0] == 200
     assert await asyncio.wait_for(idle[0][0].read(), 5) == b""  # the quietest went
     for _, writer in idle:
@@ -372,7 +248,7 @@ async def test_quiet_peers_make_room_for_new_ones(world: World) -> None:
 async def test_idle_peers_are_let_go(world: World) -> None:
     reader, writer = await world.connect()
     writer.write(post())
-    await _answer(reader)
+    await answer_of(reader)
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
 
@@ -383,19 +259,19 @@ async def test_draining_ends_what_is_under_way_and_takes_no_more(world: World) -
     half_writer.write(post()[:40])  # headers have begun
     world.kafka.held = True
     asking = asyncio.create_task(world.ask(post(), until_closed=True))
-    await _until(lambda: world.kafka.waiting)
+    await until(lambda: world.kafka.waiting)
     world.server.close()
     draining = asyncio.create_task(world.edge.drain(5))
     assert await asyncio.wait_for(idle.read(), 5) == b""
     assert world.hooks.not_ready() == "stopping"
     half_writer.write(post()[40:])
-    await _until(lambda: len(world.kafka.waiting) == 2)
+    await until(lambda: len(world.kafka.waiting) == 2)
     assert not draining.done()
     world.kafka.confirm()
     status, answer = await asking
     assert status == 200
     assert b"Connection: close" in answer
-    assert (await _answer(half)).startswith(b"HTTP/1.1 200 ")
+    assert (await answer_of(half)).startswith(b"HTTP/1.1 200 ")
     assert await draining is True
     for writer in (idle_writer, half_writer):
         writer.close()
@@ -405,16 +281,8 @@ async def test_draining_has_an_end(world: World) -> None:
     world.kafka.held = True
     reader, writer = await world.connect()
     writer.write(post())
-    await _until(lambda: world.kafka.waiting)
+    await until(lambda: world.kafka.waiting)
     world.server.close()
     assert await world.edge.drain(0.1) is False
     assert await reader.read() == b""
     writer.close()
-
-
-async def _until(true: Callable[[], Any]) -> None:
-    """What the other side of a socket does has no event of ours to wait for."""
-    deadline_s = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.005)
