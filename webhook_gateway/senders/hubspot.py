@@ -33,6 +33,7 @@ from webhook_gateway.senders.base import (
     source_time,
 )
 from webhook_gateway.senders.elements import UNDECODABLE, Elements
+from webhook_gateway.senders.reading import canonical, json_bytes, text
 
 TIMESTAMP_WINDOW_MS = 300_000  # page "Validating requests": older than five minutes is refused
 EVENTS_MAX = 1_000  # documented are 100; room for a change of theirs, still a bound
@@ -161,13 +162,11 @@ def _v3(secret: bytes, request: Request, stamp: str) -> bytes:
 
 _elements = Elements(EVENTS_MAX)
 _fields = msgspec.json.Decoder(dict[str, Any]).decode
-_canonical = msgspec.json.Encoder(order="sorted").encode
-_json = msgspec.json.Encoder().encode
 
 
 @lru_cache(maxsize=1024)  # what an app may subscribe to is a short list, but the sender writes it
-def _subscription(text: str) -> tuple[str, str, EventKind]:
-    word, _, verb = text.partition(".")
+def _subscription(name: str) -> tuple[str, str, EventKind]:
+    word, _, verb = name.partition(".")
     return word, verb, KINDS.get(verb, EventKind.other)
 
 
@@ -182,19 +181,19 @@ def _part(position: int, payload: bytes, received_ms: int, options: HubSpotWebho
     if not isinstance(subscription, str):
         return Unparseable(position, payload, "no subscriptionType")
     word, verb, kind = _subscription(subscription)
-    object_type, object_id, related = word, _text(get("objectId")), ()
+    object_type, object_id, related = word, text(get("objectId")), ()
     if word == "object":
-        object_type = _object_type(_text(get("objectTypeId")) or _text(get("fromObjectTypeId")))
+        object_type = _object_type(text(get("objectTypeId")) or text(get("fromObjectTypeId")))
     if kind is EventKind.merged:
         object_id, related = _merged(object_type, fields)
     elif kind is EventKind.associated:
-        object_id, related = _text(get("fromObjectId")), _associated(fields)
+        object_id, related = text(get("fromObjectId")), _associated(fields)
     occurred_ms, certain = source_time(_number(get("occurredAt")), received_ms)
     changed, values = _change(fields) if verb == "propertyChange" else ((), b"{}")
     fields.pop("attemptNumber", None)  # all that a repeat differs in
     return Event(
         (),  # the fields of its identity are all in the content
-        _canonical(fields),
+        canonical(fields),
         object_type,
         object_id,
         kind,
@@ -206,7 +205,7 @@ def _part(position: int, payload: bytes, received_ms: int, options: HubSpotWebho
         True,
         values,
         payload,
-        _text(get("portalId")) if options.other_portals == "park" else "",
+        text(get("portalId")) if options.other_portals == "park" else "",
     )
 
 
@@ -219,16 +218,16 @@ def _merged(object_type: str, fields: Mapping[str, Any]) -> tuple[str, Related]:
     """-> (the object that remains, the others). It is a new one in some cases."""
     gone = fields.get("mergedObjectIds")
     named = [fields.get(name) for name in ("newObjectId", "primaryObjectId", "objectId")]
-    ids = dict.fromkeys(map(_text, [*named, *(gone if isinstance(gone, list) else ())]))
+    ids = dict.fromkeys(map(text, [*named, *(gone if isinstance(gone, list) else ())]))
     winner, *others = [i for i in ids if i not in ("", "0")] or [""]
     return winner, tuple((object_type, other) for other in others)
 
 
 def _associated(fields: Mapping[str, Any]) -> Related:
     """The far side."""
-    far_id = _text(fields.get("toObjectId"))
-    named = _text(fields.get("associationType")).lower().partition("_to_")[2]
-    return ((named or _object_type(_text(fields.get("toObjectTypeId"))), far_id),) if far_id else ()
+    far_id = text(fields.get("toObjectId"))
+    named = text(fields.get("associationType")).lower().partition("_to_")[2]
+    return ((named or _object_type(text(fields.get("toObjectTypeId"))), far_id),) if far_id else ()
 
 
 def _change(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes]:
@@ -239,14 +238,7 @@ def _change(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes]:
         return (), b"{}"
     if "propertyValue" not in fields or fields["propertyValue"] == REDACTED:
         return (name,), b"{}"
-    return (name,), _json({name: fields["propertyValue"]})
-
-
-def _text(value: Any) -> str:
-    """Numbers and texts alike; what is neither is as if it were not there."""
-    if type(value) is int:  # not bool
-        return str(value)
-    return value if isinstance(value, str) else ""
+    return (name,), json_bytes({name: fields["propertyValue"]})
 
 
 def _number(value: Any) -> int | None:
