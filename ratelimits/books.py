@@ -19,6 +19,8 @@ CLOSE_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 PROBE_S = 900.0
 """The same for a rolling day: when tokens come back depends on what others spent."""
 PLENTY = 1_000_000
+SMOOTH = 0.1
+"""Weight of the newest answer in the average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Books:
     ) -> None:
         self.limits, self.clock, self.wall = limits, clock, wall
         self.buckets = {name: b.Bucket() for name in limits.quotas}
+        self.took_s = 0.0
+        """Until an answer, on average."""
         self._refused = 0
         self._sampled: dict[str, tuple[float, int]] = {}
 
@@ -67,7 +71,9 @@ class Books:
         for quota in self.quotas(group):
             share = (KEEP_LONG if quota.long else KEEP) if keep else 0.0
             state, now_s = self.buckets[quota.name], self.now_s(quota)
-            after[quota.name], wait_s = b.take(state, quota, now_s, price(quota, cost), keep=share)
+            after[quota.name], wait_s = b.take(
+                state, quota, now_s, price(quota, cost), keep=share, took_s=self.took_s
+            )
             if wait_s > 0:
                 waits[quota.name] = wait_s
         if waits:
@@ -77,8 +83,12 @@ class Books:
     def booked(self, after: Mapping[str, b.Bucket]) -> None:
         self.buckets.update(after)
 
-    def answered(self, group: str, cost: int, *, sent: bool, lost_for_s: float) -> None:
+    def answered(
+        self, group: str, cost: int, *, sent: bool, took_s: float, lost_for_s: float
+    ) -> None:
         """`lost_for_s`: no answer came, and the platform may be at it for so long yet."""
+        if sent and not lost_for_s:
+            self.took_s += (took_s - self.took_s) * (SMOOTH if self.took_s else 1.0)
         for quota in self.quotas(group):
             now_s = self.now_s(quota)
             self.buckets[quota.name] = b.give_back(

@@ -16,6 +16,7 @@ at midnight somewhere.
 """
 
 import bisect
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from typing import Literal
@@ -31,12 +32,14 @@ Returns = tuple[tuple[float, int], ...]
 SLOTS = 400
 LONG_S = 3600.0
 """Longer windows are closed by refusals and corrected by headers, never slowed."""
-SLOW = 0.8
+SLOW = 0.85
 SLOW_MIN = 0.1
-QUICKEN = 0.05
-TOLERANCE = 0.01
-"""Refused requests in a hundred that are bad luck (others use the account too), not our speed."""
-ASKED_MAX = 1000
+QUIET_S = 60.0
+QUICKEN = 0.01
+"""Of the limit, for the first quiet minute; twice that for the second, and so on."""
+TOLERANCE = 0.001
+"""Refused requests in a thousand are bad luck (others use the account too), not our speed."""
+ASKED_MAX = 4000
 """Answers after which half of them are forgotten: the ratio is about the recent past."""
 DAY_SKEW_S = 1.0
 """The platform's midnight may come this much after ours."""
@@ -76,6 +79,8 @@ class Bucket:
     share: float = 1.0
     """Of the limit; below 1 after refusals, back to 1 in quiet windows, never above."""
     quiet_since_s: float = 0.0
+    heard_s: float = 0.0
+    """When headers last told what is left."""
     asked: int = 0
     refused: int = 0
 
@@ -103,21 +108,29 @@ def left(bucket: Bucket, quota: Quota, now_s: float) -> int:
 
 
 def take(
-    bucket: Bucket, quota: Quota, now_s: float, cost: int = 1, *, keep: float = 0.0
+    bucket: Bucket,
+    quota: Quota,
+    now_s: float,
+    cost: int = 1,
+    *,
+    keep: float = 0.0,
+    took_s: float = 0.0,
 ) -> tuple[Bucket, float]:
     """-> (bucket after, 0) if `cost` tokens are there; else (bucket, wait in seconds).
 
     A wait of 0.0 always means taken. Slots come back with an answer, not with time: then the wait
     is infinite. `keep`: share of the window's mean rate that stays free for somebody else, at every
     moment until the window has come round; it holds back no more than the next gap in the returns
-    asks for, and that little by little less. Raises ValueError where the cost is above the limit.
+    asks for, and that little by little less. `took_s`: how long answers take, on average; what
+    others will have spent by the time this one is counted is left to them. Raises ValueError where
+    the cost is above the limit.
     """
     if cost > quota.limit:
         raise ValueError(f"{quota.name} never has {cost} tokens: its limit is {quota.limit}")
     if now_s < bucket.closed_until_s:
         return bucket, bucket.closed_until_s - now_s
     limit = max(allowed(bucket, quota, now_s), cost)  # slowed, but not to a standstill
-    missing = used(bucket, now_s) + cost - limit
+    missing = used(bucket, now_s) + _unseen(bucket, quota, now_s, took_s) + cost - limit
     if missing > 0:
         for at, n in sorted((*bucket.returns, *bucket.others)):
             if at > now_s:
@@ -183,7 +196,8 @@ def correct(bucket: Bucket, quota: Quota, now_s: float, remaining: int) -> Bucke
     if quota.kind == "slots":
         return bucket
     before = others(bucket, now_s)
-    theirs = allowed(bucket, quota, now_s) - max(0, remaining) - used(bucket, now_s) + before
+    theirs = quota.limit - max(0, remaining) - used(bucket, now_s) + before
+    bucket = replace(bucket, heard_s=now_s)
     if theirs > before:
         at = _back_at(quota, now_s)
         return replace(bucket, others=_add(bucket.others, at, theirs - before, now_s))
@@ -218,11 +232,25 @@ def next_midnight_s(zone: str, now_s: float) -> float:
 
 
 def _trusted(bucket: Bucket, quota: Quota, now_s: float) -> float:
-    """Share of the registry's figure that is trusted now; each quiet window adds to it."""
+    """Share of the registry's figure that is trusted now; each quiet minute adds to it, and more
+    than the one before: bad luck is made up for soon, a limit that is there is met seldom."""
     if bucket.share >= 1.0:
         return 1.0
-    quiet = max(0.0, now_s - bucket.quiet_since_s) / min(max(quota.window_s, 1.0), 60.0)
-    return min(1.0, bucket.share + QUICKEN * int(quiet))
+    minutes = int(max(0.0, now_s - bucket.quiet_since_s) / QUIET_S)
+    return min(1.0, bucket.share + QUICKEN * minutes * (minutes + 1) / 2)
+
+
+def _unseen(bucket: Bucket, quota: Quota, now_s: float, took_s: float) -> int:
+    """Tokens that others will have spent, without our knowing, when a request of now is counted: if
+    they go on as they did, and with two standard deviations of chance arrivals; also those that we
+    took for requests of ours under way. No more than half of what they leave."""
+    if not bucket.others or took_s <= 0 or quota.kind != "moving" or quota.long:
+        return 0
+    rate = _sum(bucket.others, min(bucket.heard_s, now_s)) / quota.window_s
+    stale_s = min(quota.window_s, took_s / 2 + max(0.0, now_s - bucket.heard_s))
+    likely = rate * stale_s + bucket.open / 2
+    most = max(0, quota.limit - others(bucket, now_s)) // 2
+    return min(most, math.ceil(likely + 2 * math.sqrt(likely + rate * took_s)))
 
 
 def _kept_for_s(bucket: Bucket, quota: Quota, now_s: float, spare: int, keep: float) -> float:

@@ -40,8 +40,17 @@ def refusal(
     JSON or text. The first form of the registry that fits decides."""
     for form in limits.refusals:
         if form.status == status and _fits(form, body):
-            return Refusal(form.window, retry_after_s(headers.get("retry-after", ""), now_unix_s))
+            return Refusal(form.window, _wait_s(form, headers, body, now_unix_s))
     return None
+
+
+def _wait_s(
+    form: RefusalForm, headers: Mapping[str, str], body: Any, now_unix_s: float
+) -> float | None:
+    told_ms = _at(body, form.wait_body_ms) if form.wait_body_ms else None
+    if isinstance(told_ms, int | float) and 0 <= told_ms < float("inf"):
+        return told_ms / 1000
+    return retry_after_s(headers.get(form.wait_header, ""), now_unix_s)
 
 
 def retry_after_s(text: str, now_unix_s: float) -> float | None:
@@ -59,14 +68,19 @@ def retry_after_s(text: str, now_unix_s: float) -> float | None:
 def _fits(form: RefusalForm, body: Any) -> bool:
     if form.json_body is not None and form.json_body != isinstance(body, dict | list):
         return False
-    said = body[0] if isinstance(body, list) and body else body
     for key, expected in form.where.items():
-        value = said
-        for part in key.split("."):  # errors.0.code
-            if isinstance(value, list) and part.isdigit() and int(part) < len(value):
-                value = value[int(part)]
-            else:
-                value = value.get(part) if isinstance(value, dict) else None
+        value = _at(body, key)
         if not isinstance(value, str) or expected.lower() not in value.lower():
             return False
     return True
+
+
+def _at(body: Any, path: str) -> Any:
+    """`errors.0.code` of a body, of its first element where it is a list; None: there is none."""
+    value = body[0] if isinstance(body, list) and body else body
+    for part in path.split("."):
+        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            value = value.get(part) if isinstance(value, dict) else None
+    return value

@@ -100,14 +100,16 @@ class Limiter:
 
     @asynccontextmanager
     async def permit(
-        self, group: str, priority: str = "live", cost: int = 1
+        self, group: str, priority: str = "live", cost: int | None = None
     ) -> AsyncIterator[Permit]:
         """Wait until all windows of the group have the tokens, then hold them.
 
-        `cost` is spent from weighted windows, one token from all others. Raises NoLease where
+        `cost` is spent from weighted windows, one token from all others; not said: the registry's
+        for the group. Raises NoLease where
         leases cannot be written, KeyError for an unknown group, ValueError for a cost that no
         window ever has.
         """
+        cost = self.limits.costs.get(group, 1) if cost is None else cost
         permit = await self._taken(group, PRIORITIES.index(priority), cost)
         try:
             yield permit
@@ -132,8 +134,9 @@ class Limiter:
         self._schedule(closed_s)
         return closed_s
 
-    def wait_s(self, group: str, cost: int = 1) -> float:
+    def wait_s(self, group: str, cost: int | None = None) -> float:
         """Seconds until a permit could be had if nobody else waited; inf: when an answer comes."""
+        cost = self.limits.costs.get(group, 1) if cost is None else cost
         return self.books.asked(group, cost, keep=False)[1]
 
     def left(self, group: str) -> int:
@@ -342,11 +345,14 @@ class Limiter:
     def _answered(self, permit: Permit) -> None:
         self._open.pop(permit.number, None)
         lost = permit.lost and permit.sent
+        took_s = self._clock() - permit.since_s
         if permit.sent and not lost:
-            self._slowest.saw(self._clock() - permit.since_s, self._clock())
+            self._slowest.saw(took_s, self._clock())
         self.tokens_spent -= 0 if permit.sent else permit.cost
         lost_for_s = self._slowest.took_s + leases.GRACE_S if lost else 0.0
-        self.books.answered(permit.group, permit.cost, sent=permit.sent, lost_for_s=lost_for_s)
+        self.books.answered(
+            permit.group, permit.cost, sent=permit.sent, took_s=took_s, lost_for_s=lost_for_s
+        )
         for quota in self.books.quotas(permit.group):
             if quota.kind == "slots" or not permit.sent:
                 # What came back may be used again under the same lease.

@@ -84,6 +84,14 @@ class RefusalForm(_Closed):
     )
     json_body: bool | None = Field(default=None, description="false: the body is no JSON.")
     window: str = Field(default="", description="The window that was full; empty: it is not said.")
+    wait_header: str = Field(
+        default="retry-after",
+        pattern=r"^[a-z0-9-]+$",
+        description="Header, in lower case, that says how long to wait: seconds or a date.",
+    )
+    wait_body_ms: str = Field(
+        default="", description="Where the JSON body says it in milliseconds: `errors.0.data.ms`."
+    )
 
 
 class Registry(_Closed):
@@ -92,6 +100,10 @@ class Registry(_Closed):
     platform: str
     windows: dict[str, WindowEntry]
     groups: dict[str, list[str]] = Field(description="Group of endpoints to the windows it spends.")
+    costs: dict[str, int] = Field(
+        default={},
+        description="Group to what a request of it spends from weighted windows; 1 where not said.",
+    )
     batches: dict[str, BatchEntry] = Field(default={}, description="Call to what it may carry.")
     headers: list[HeaderRule] = []
     refusals: list[RefusalForm] = Field(default=[], description="The first that fits decides.")
@@ -104,6 +116,10 @@ class Registry(_Closed):
         unknown = named - set(self.windows)
         if unknown:
             raise ValueError(f"no window {', '.join(sorted(unknown))}")
+        if unknown := set(self.costs) - set(self.groups):
+            raise ValueError(f"no group {', '.join(sorted(unknown))}")
+        if any(cost < 1 for cost in self.costs.values()):
+            raise ValueError("no cost is below 1")
         return self
 
 
@@ -133,6 +149,7 @@ class Limits(_Closed):
     retry_after_max_s: float
     refusals: list[RefusalForm] = []
     names: dict[str, str] = Field(default={}, description="The platform's name to the window's.")
+    costs: dict[str, int] = {}
 
     def rows_per_s(self, group: str, batch_rows: int, latency_s: float = 0.3) -> float:
         """What a group carries with full batches, in steady state; 0: no limit known."""
@@ -192,6 +209,7 @@ def load(
         headers=[h for h in registry.headers if h.window in quotas],
         retry_after_max_s=registry.retry_after_max_s,
         refusals=registry.refusals,
+        costs=registry.costs,
         names={said: name for name, entry in registry.windows.items() for said in entry.names},
     )
 

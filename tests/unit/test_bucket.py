@@ -199,14 +199,45 @@ def test_what_others_spent_of_a_rolling_day_comes_back_as_the_platform_says_and_
     assert b.left(state, ROLLING, 30.0) == 69
 
 
+def test_a_slowed_quota_does_not_take_our_own_caution_for_others() -> None:
+    """Trusting half of 100, with 40 left by the platform: others have 10, not none and not 60."""
+    quota = b.Quota("w", "moving", 100, 10.0)
+    state = b.Bucket(share=0.5, quiet_since_s=5.0)
+    for _ in range(50):
+        state, wait_s = b.take(state, quota, 5.0)
+        assert wait_s == 0
+    assert b.others(b.correct(state, quota, 5.0, 40), 5.0) == 10
+
+
+@settings(deadline=None)
+@given(
+    theirs=st.integers(0, 100), open_=st.integers(0, 40), took_s=st.floats(0, 5),
+    heard_ago_s=st.floats(0, 100), window_s=st.sampled_from([1.0, 10.0, 60.0]),
+)  # fmt: skip
+def test_what_is_left_for_others_is_never_more_than_half_of_what_they_leave(
+    theirs, open_, took_s, heard_ago_s, window_s
+) -> None:
+    """Nothing where there are none; and never so much that we should starve."""
+    quota = b.Quota("w", "moving", 100, window_s)
+    state = b.Bucket(heard_s=1000.0 - heard_ago_s)
+    if theirs:
+        state = b.Bucket(others=((1000.0 + window_s / 2, theirs),), heard_s=state.heard_s)
+    state, taken = b.Bucket(open_, others=state.others, heard_s=state.heard_s), 0
+    while b.take(state, quota, 1000.0, took_s=took_s)[1] == 0:
+        state, taken = b.take(state, quota, 1000.0, took_s=took_s)[0], taken + 1
+    spare = max(0, 100 - theirs - open_)
+    assert taken <= spare
+    assert taken == spare if not theirs else taken >= spare - (100 - theirs) // 2
+
+
 def test_after_a_refusal_it_goes_slower_and_recovers_to_the_registry_figure_and_not_above() -> None:
     quota = b.Quota("w", "moving", 100, 1.0)
     state = b.close(b.Bucket(), quota, 10.0, 12.0)
     assert b.take(state, quota, 11.0) == (state, 1.0)
-    assert b.left(state, quota, 12.0) == 80
-    assert b.left(state, quota, 13.0) == 85
-    again = b.close(state, quota, 13.0, 13.5)
-    assert b.left(again, quota, 13.5) == 68  # four fifths of what was trusted by then
+    minutes = [b.left(state, quota, 12.0 + 60.0 * n) for n in range(7)]
+    assert minutes == [85, 86, 88, 91, 95, 100, 100]
+    again = b.close(state, quota, 132.0, 133.0)
+    assert b.left(again, quota, 133.0) == 74  # of what was trusted by then
     assert b.left(state, quota, 1000.0) == 100
 
 
@@ -215,8 +246,8 @@ def test_refusals_of_one_moment_slow_once_rare_ones_not_at_all_and_a_day_never()
     state = b.Bucket()
     for _ in range(20):
         state = b.close(state, quota, 10.0, 12.0)
-    assert b.left(state, quota, 12.0) == 80
-    calm = b.close(b.Bucket(asked=900), quota, 10.0, 12.0)
+    assert b.left(state, quota, 12.0) == 85
+    calm = b.close(b.Bucket(asked=1000), quota, 10.0, 12.0)
     assert b.left(calm, quota, 12.0) == 100
     day = b.close(b.Bucket(), b.Quota("d", "day", 100), 10.0, 12.0)
     assert b.left(day, b.Quota("d", "day", 100), 12.0) == 100

@@ -389,6 +389,21 @@ def test_a_cost_is_spent_where_it_weighs_and_an_impossible_one_is_refused() -> N
     virtual.run(main)
 
 
+def test_a_request_costs_what_the_registry_says_of_its_group() -> None:
+    async def main(loop: Any) -> None:
+        limiter = make(loop, load("ga4"))
+        async with limiter.permit("read"):
+            left = {v.window: v.left for v in limiter.view()}
+        assert left["tokens_hour"] == 40_000 - 10
+        assert left["concurrent"] == 10 - 1
+        async with limiter.permit("read", cost=200):
+            assert limiter.left("read_thresholded") == 10 - 1
+        async with limiter.permit("write"):
+            assert limiter.wait_s("write") == 0
+
+    virtual.run(main)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed_waits=st.lists(

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from ratelimits.headers import Refusal, refusal, retry_after_s
-from ratelimits.registry import FOLDER, Registry, load, schema
+from ratelimits.registry import FOLDER, Registry, load, schema, tiers
 
 PLATFORMS = sorted(path.stem for path in FOLDER.glob("*.json"))
 
@@ -54,6 +54,22 @@ def test_limits_are_scaled_and_taken_away_for_a_demonstration() -> None:
     assert free.rows_per_s("write", 100) == 0
 
 
+def test_tiers_are_those_of_its_windows() -> None:
+    assert tiers("ga4") == ["360", "standard"]
+    assert tiers("segment") == []
+    assert load("ga4", "360").quotas["tokens_day"].limit == 2_000_000
+    with pytest.raises(FileNotFoundError):
+        tiers("nobody")
+
+
+def test_a_limit_that_is_not_published_is_none_until_a_connection_sets_one() -> None:
+    assert load("segment").groups["read"] == []
+    assert load("segment").headers == []
+    set_ = load("segment", "", {"public": 600})
+    assert (set_.groups["read"], set_.quotas["public"].limit) == (["public"], 600)
+    assert [rule.header for rule in set_.headers] == ["x-ratelimit-remaining"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "error", "words"),
     [
@@ -81,6 +97,8 @@ def test_a_file_that_contradicts_itself_is_refused() -> None:
         lambda d: d["windows"]["day"].pop("source"),
         lambda d: d["windows"]["day"].update(read_on="lately"),
         lambda d: d["headers"].append({"window": "hour", "header": "x"}),
+        lambda d: d.update(costs={"wrote": 5}),
+        lambda d: d.update(costs={"write": 0}),
     ):
         bad = json.loads(json.dumps(good))
         break_it(bad)
@@ -100,6 +118,17 @@ SALESFORCE_403 = [
 ]
 CONCURRENT = [{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "ConcurrentRequests limit"}]
 
+SEGMENT_429 = {
+    "errors": [
+        {"type": "RequestError", "message": "Too many requests",
+         "data": {"remainingPoints": 0, "msBeforeNext": 57647, "consumedPoints": 21}}
+    ]
+}  # fmt: skip
+
+
+def ga4_429(message: str) -> dict[str, object]:
+    return {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": message}}
+
 
 @pytest.mark.parametrize(
     ("platform", "status", "headers", "body", "expected"),
@@ -115,6 +144,39 @@ CONCURRENT = [{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "ConcurrentRequ
         ("mailchimp", 429, {}, {"title": "Too Many Requests"}, Refusal("connections", None)),
         ("mailchimp", 403, {}, "Forbidden", Refusal("connections", None)),
         ("mailchimp", 403, {}, {"title": "User Disabled"}, None),
+        ("segment", 429, {"retry-after": "3"}, {}, Refusal("tracking", 3.0)),
+        ("segment", 429, {}, SEGMENT_429, Refusal("public", 57.647)),
+        (
+            "segment",
+            429,
+            {"x-ratelimit-reset": "Thu, 01 Jan 1970 00:01:40 GMT"},
+            {"errors": [{"type": "RequestError", "data": {}}]},
+            Refusal("public", 100.0),
+        ),
+        ("segment", 429, {}, {"error": {"code": "rate_limit_error"}}, Refusal("profiles", None)),
+        ("segment", 200, {}, {"success": True}, None),
+        (
+            "ga4",
+            429,
+            {},
+            ga4_429("Exhausted property tokens per day."),
+            Refusal("tokens_day", None),
+        ),
+        (
+            "ga4",
+            429,
+            {},
+            ga4_429("tokens for a project per hour"),
+            Refusal("tokens_project_hour", None),
+        ),
+        (
+            "ga4",
+            429,
+            {},
+            ga4_429("Exhausted concurrent requests quota."),
+            Refusal("concurrent", None),
+        ),
+        ("ga4", 403, {}, ga4_429("per day"), None),
     ],
 )
 def test_each_platforms_own_way_to_refuse(platform, status, headers, body, expected) -> None:
