@@ -28,7 +28,9 @@ class Desk:
 
     def __init__(self, **options: Any) -> None:
         self.rows = Rows()
-        self.catalog = catalog("leads", **{"sales:Lead": Flow(rows_per_s=0.1, batch_rows=10, fetch_pages_max=3)})
+        self.catalog = catalog(
+            "leads", **{"sales:Lead": Flow(rows_per_s=0.1, batch_rows=10, fetch_pages_max=3)}
+        )
         self.sends: list[Send] = []
         self.now_ms = 1_000
         self.options = options
@@ -333,6 +335,41 @@ def test_an_act_about_parked_records_goes_to_the_persons_once() -> None:
     assert acts == [("p1", 2), ("p2", 1)]
     assert [s.message.act_id for s in desk.sends if s.topic == "journal"] == ["a"]  # type: ignore[union-attr]
     assert desk.act(ActKind.release, act_id="a", run="", targets=targets).sends == []
+
+
+@pytest.mark.parametrize("kind", [ActKind.release, ActKind.discard])
+def test_what_was_parked_before_it_was_a_persons_goes_to_none(kind: ActKind) -> None:
+    """Bytes that are no message go off the list; events are brought by whoever asks."""
+    told: dict[str, Any] = {"run": "", "sync": "", "targets": [Target(parked_id="x", person="")]}
+    desk = Desk().act(kind, values=b'{"stage": "decode"}', **told)
+    assert [(s.topic, s.key, s.message) for s in desk.sends if s.topic != "journal"] == [
+        ("parked", "x", None)
+    ]
+    for stage in (b'{"stage": "admit"}', b'{"stage": "shape"}'):
+        desk = Desk().act(kind, values=stage, **told)
+        assert [s.topic for s in desk.sends] == ["journal"], "who asked for it, and why"
+
+
+def test_an_account_is_closed_in_every_partition() -> None:
+    desk = Desk().act(ActKind.account_close, run="", sync="", account="salesforce/o1")
+    assert [s.partition for s in desk.sends if s.topic == "acts"] == [0, 1]
+
+
+def test_a_forced_run_says_so_to_every_partition() -> None:
+    desk = Desk().act(ActKind.run_start, act_id="start", values=b'{"force": true}')
+    acts = [s.message for s in desk.sends if s.topic == "acts"]
+    assert all(b'"force": true' in act.values for act in acts)  # type: ignore[union-attr]
+
+
+def test_a_record_that_is_let_in_again_is_in_transit_until_it_is_decided() -> None:
+    desk = Desk().started().page(2, last=True).noted(1, "written").noted(1, "parked")
+    assert view(desk.run, "sales").in_transit == 0
+    assert desk.state == "completed"
+    desk.noted(1, "in_transit", was="parked", code="released")
+    assert (view(desk.run, "sales").in_transit, desk.run.released) == (1, 1)
+    desk.noted(1, "written")
+    assert view(desk.run, "sales").in_transit == 0
+    assert view(desk.run, "sales").counts == {"written": 2}
 
 
 def test_an_activation_goes_to_every_partition() -> None:
