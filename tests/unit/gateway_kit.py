@@ -38,7 +38,7 @@ class Memory:
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
     def publish(self, records: Sequence[Record], wait_s: float) -> asyncio.Future[None]:
-        assert 0 < wait_s < 5
+        assert 0 < wait_s <= 10
         self.records.extend(records)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.error:
