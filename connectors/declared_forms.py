@@ -143,5 +143,6 @@ def _first(known: Scope, names: Sequence[tuple[str, ...]]) -> Any:
 
 def _filled(known: Scope, hole: re.Match[str], path: bool) -> str:
     value = look(known, hole[1])
-    text = msgspec.json.encode(value).decode() if hole[2] else as_text(value)
+    json = hole[2] and value is not MISSING
+    text = msgspec.json.encode(value).decode() if json else as_text(value)
     return quote(text, safe="") if path else text

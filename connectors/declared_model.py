@@ -30,6 +30,7 @@ def _well_formed(template: Any) -> Any:
 
 
 Path = Annotated[str, Field(pattern=r"^(\.|[^.\s]+(\.[^.\s]+)*)?$")]
+Place = Annotated[str, Field(pattern=r"^[^.\s]+(\.[^.\s]+)*$")]
 Filled = Annotated[Any, AfterValidator(_well_formed)]
 Text = Annotated[str, AfterValidator(_well_formed)]
 Conditions = dict[str, Any]
@@ -220,7 +221,9 @@ class FieldForm(_Closed):
 
     about: str = ""
     type: Literal["text", "number", "boolean", "time", "list", "object"] = "text"
-    at: Path = Field(default="", description="Its place in `$fields`; empty: the name, dots nest.")
+    at: Place | None = Field(
+        default=None, description="Its place in `$fields`; else the name, dots nest."
+    )
     form: Filled = Field(default="$value", description="How the value looks there.")
     read: list[Path] = Field(
         default=[],
@@ -234,7 +237,7 @@ class ListForm(_Closed):
     """Fields whose names begin alike go into a list: `field.39` into `fieldValues`."""
 
     prefix: str
-    into: Path
+    into: Place
     form: Filled = Field(description="One entry; `$name` is what follows the prefix, `$value`.")
     clear: Any = None
 

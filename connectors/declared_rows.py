@@ -57,7 +57,7 @@ class Way:
         entries = found if isinstance(found, list) else [found]
         if verdict.index is not None:
             said = [(look(entry, verdict.index), entry) for entry in entries]
-            pairs = [(at, e) for at, e in said if isinstance(at, int) and 0 <= at < len(rows)]
+            pairs = [(at, e) for at, e in said if type(at) is int and 0 <= at < len(rows)]
         elif verdict.value is not None:
             where: dict[str, list[int]] = {}
             for at, known in enumerate(rows):
@@ -166,23 +166,20 @@ class Shape:
 
     def _changed_ms(self, record: Any) -> int:
         form = self.form.record
-        value = look(record, form.changed) if form.changed else None
-        match value, form.changed_form:
-            case str(), "iso":
-                return milliseconds(value)
-            case int() | float(), "unix_s":
-                return int(value * 1000)
-            case int() | float(), _:
-                return int(value)
-            case _:
-                return 0
+        value: Any = look(record, form.changed) if form.changed else None
+        try:
+            if form.changed_form == "iso":
+                return max(0, milliseconds(value)) if isinstance(value, str) else 0
+            return max(0, int(value * (1000 if form.changed_form == "unix_s" else 1)))
+        except (TypeError, ValueError, OverflowError):  # no time: the page of changes has others
+            return 0
 
 
 class _Place:
     """Where one field stands."""
 
     def __init__(self, name: str, form: FieldForm) -> None:
-        self.path = parts(form.at or name)
+        self.path = parts(form.at) if form.at else tuple(name.split("."))
         self.read = [parts(path) for path in form.read] or [self.path]
         self.apart, self._clear = form.apart, form.clear
         self._fill = None if form.form == "$value" else compiled(form.form)

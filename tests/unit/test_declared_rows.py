@@ -129,7 +129,7 @@ def test_verdicts_in_the_order_of_the_rows() -> None:
     ]  # a status or an id that is not there
 
 
-@pytest.mark.parametrize("index", [-1, 3, "1", None, 1.5])
+@pytest.mark.parametrize("index", [-1, 3, "1", None, 1.5, True])
 def test_a_place_that_is_none_of_ours_names_no_row(index: Any) -> None:
     answer = {"errors": [{"batch_index": index, "reason": "invalid"}]}
     assert verdicts("customerio", "person", answer, THREE) == [Accepted()] * 3
@@ -165,6 +165,36 @@ def test_verdicts_by_a_value_of_the_row_whatever_its_case() -> None:
 def test_a_success_without_an_id_is_none() -> None:
     (found,) = verdicts("klaviyo", "profile", {"data": {"type": "profile"}}, THREE[:1])
     assert isinstance(found, Retry)
+
+
+@pytest.mark.parametrize(
+    ("platform", "record", "changed_ms"),
+    [
+        ("klaviyo", {"id": "1", "attributes": {"updated": "2023-11-14T22:13:20+00:00"}}, 1.7e12),
+        ("intercom", {"id": "1", "updated_at": 1_700_000_000}, 1.7e12),
+        ("klaviyo", {"id": "1", "attributes": {"updated": "lately"}}, 0),
+        ("intercom", {"id": "1", "updated_at": None}, 0),
+        ("intercom", {"id": "1", "updated_at": float("inf")}, 0),
+    ],
+)
+def test_when_a_record_changed(platform: str, record: dict[str, Any], changed_ms: float) -> None:
+    (shape, *_) = connector(platform).shapes.values()
+    assert shape.found(record).occurred_ms == changed_ms
+
+
+def test_a_record_as_flat_values_by_the_names_that_are_mapped() -> None:
+    shape = connector("pipedrive").shapes["person"]
+    found = shape.found(
+        {"id": 7, "name": "Ann", "emails": [{"value": "a@x.io"}], "custom_fields": {"a1b2": "k"}}
+    )
+    values = json.loads(found.values)
+    assert (found.object_id, values["email"], values["custom_fields.a1b2"]) == ("7", "a@x.io", "k")
+    searched = json.loads(shape.found({"id": 7, "emails": ["b@x.io"], "phones": []}).values)
+    assert searched["email"] == "b@x.io"
+    assert "phone" not in searched
+    user = connector("braze").shapes["user"]
+    flat = json.loads(user.found({"external_id": "u", "custom_attributes": {"plan": "x"}}).values)
+    assert flat["plan"] == "x"
 
 
 # --- failures ------------------------------------------------------------------------------------
