@@ -3,12 +3,14 @@
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import httpx
 import typer
+from pydantic import SecretStr, ValidationError
 
-from schemas.definitions import Connection
+from schemas.definitions import Connection, Webhook
 from schemas.follow import Definitions
 from schemas.secrets import SecretMissing, resolve
 from syncline import cluster, samples
@@ -104,9 +106,11 @@ def prepared(
     reference = secret or (webhook.secret if webhook else "")
     try:
         value = resolve(reference).get_secret_value() if reference else ""
+        options = _options(webhook)
     except SecretMissing as error:
         raise Misused(f"{error}; say which with --secret") from None
-    account = connection.account if connection else ""
+    # Of Salesforce the organisation's id is what its sender looks for.
+    account = str(options.get("organization_id") or (connection.account if connection else ""))
     blanks = samples.values(now_ms, seed, account, email)
     path = f"/hooks/{name}"
     call = Call(
@@ -120,9 +124,29 @@ def prepared(
         call,
         value,
         now_ms,
-        webhook.options if webhook else {},
-        secret_in_path=sender_type(sample.platform).spec.secret_in_path,
+        options,
+        secret_in_path=_secret_in_path(sample.platform, options, value),
     )
+
+
+def _options(webhook: Webhook | None) -> dict[str, Any]:
+    """References among them resolved. Raises SecretMissing, as its caller expects."""
+    return {
+        name: resolve(value).get_secret_value()
+        if isinstance(value, str) and value.startswith(("env:", "file:"))
+        else value
+        for name, value in (webhook.options if webhook else {}).items()
+    }
+
+
+def _secret_in_path(platform: str, options: Mapping[str, Any], secret: str) -> bool:
+    """As the sender of this connection says, where its options are whole."""
+    kind = sender_type(platform)
+    try:
+        made = kind.spec.options.model_validate(options)
+    except ValidationError:
+        return kind.spec.secret_in_path
+    return kind(made, [SecretStr(secret)]).spec.secret_in_path
 
 
 def _shipped() -> list[samples.Sample]:

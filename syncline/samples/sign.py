@@ -6,6 +6,7 @@ Written from the platforms' pages, not from our senders: a mistake in one shows 
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
@@ -36,6 +37,10 @@ class Call:
 
 
 Options = Mapping[str, Any]
+STANDARD = {"kind": "signature", "header": "webhook-signature", "encoding": "base64",
+            "signed": "{header:webhook-id}.{timestamp}.{body}", "prefix": "v1,",
+            "timestamp": "webhook-timestamp", "key": "base64"}  # fmt: skip
+PLACE = re.compile(rb"\{(body|timestamp|url|method|header:[A-Za-z0-9-]+)\}")
 Sign = Callable[[Call, str, int, Options], Call]
 
 
@@ -98,6 +103,39 @@ def _intercom(call: Call, secret: str, _: int, __: Options) -> Call:
     return call.with_headers(X_Hub_Signature="sha1=" + _hex(secret, call.body, "sha1"))
 
 
+def _generic(call: Call, secret: str, now_ms: int, options: Options) -> Call:
+    """As the connection declares it; Standard Webhooks where it declares nothing. A secret that is
+    shared stands in the address, where it may, else in its header."""
+    declared = options.get("proof", "standard_webhooks")
+    recipe: Options = STANDARD if declared == "standard_webhooks" else declared
+    if recipe.get("kind") == "shared_secret":
+        header = recipe.get("header", "authorization")
+        return call if recipe.get("address", True) else call.with_headers(**{header: secret})
+    stamp = str(now_ms // 1000)
+    headers = {"webhook-id": f"msg_{hashlib.sha256(call.body).hexdigest()[:24]}"}
+    places = {b"body": call.body, b"timestamp": stamp.encode(), b"method": b"POST",
+              b"url": call.public_url.encode()}  # fmt: skip
+
+    def filled(place: re.Match[bytes]) -> bytes:
+        return places.get(place[1]) or headers.get(place[1][7:].decode().lower(), "").encode()
+
+    text = PLACE.sub(filled, recipe.get("signed", "{body}").encode())
+    key, name = secret.encode(), recipe.get("hash", "sha256")
+    if recipe.get("key") == "base64" and secret.startswith("whsec_"):
+        key = base64.b64decode(secret.removeprefix("whsec_") + "==")
+    digest = hmac.new(key, text, name).digest()
+    hexed = recipe.get("encoding", "hex") == "hex"
+    proof = recipe.get("prefix", "") + (
+        digest.hex() if hexed else base64.b64encode(digest).decode()
+    )
+    where = recipe.get("timestamp", "")
+    if where.endswith("="):  # the time stands among the signatures
+        proof = f"{where}{stamp}{recipe.get('separator', ',')}{proof}"
+    elif where:
+        headers[where] = stamp
+    return call.with_headers(**headers, **{recipe["header"]: proof})
+
+
 def _bearer(call: Call, secret: str, _: int, __: Options) -> Call:
     return call.with_headers(Authorization=f"Bearer {secret}")
 
@@ -122,6 +160,7 @@ SIGNERS: Mapping[str, Sign] = {
     "activecampaign": _unsigned,
     "braze": _bearer,
     "customerio": _customerio,
+    "generic": _generic,
     "hubspot": _hubspot,
     "intercom": _intercom,
     "iterable": _authorization,
