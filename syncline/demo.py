@@ -57,6 +57,8 @@ FIX = {"Email": "email", "Company": "company", "Title": "jobtitle", "City": "cit
 SILENT_S = 240.0
 """So long without any progress, and the demo gives up and says where it stands."""
 SAMPLE_S = 0.1
+CALM_MS = (5_000, 15_000)
+"""So long before and after an accident changes are not calm."""
 
 
 @dataclass(frozen=True)
@@ -380,6 +382,7 @@ class Demo:
         destinations: dict[str, Any] = {}
         disorder: list[str] = []
         latencies: list[int] = []
+        calm: list[int] = []
         for sync, platform, mapping, address, twins in (
             ("leads", "salesforce", "hubspot_contact_to_salesforce_lead", "Email", SALESFORCE),
             ("newsletter", "mailchimp", "hubspot_contact_to_mailchimp_member", "email_address",
@@ -404,6 +407,7 @@ class Demo:
             ]
             disorder += report.disorder(self.changes, writes, twins)
             latencies += report.latencies_ms(self.changes, writes, twins)
+            calm += report.latencies_ms(filter(self._is_calm, self.changes), writes, twins)
             destinations[platform] = {
                 "expected": verdict.expected,
                 "present": verdict.present,
@@ -418,6 +422,7 @@ class Demo:
         stats = {p: self.sims.get(p, "stats") for p in self.sims.urls}
         windows = [w for s in stats.values() for w in s["windows"].values()]
         latencies.sort()
+        calm.sort()
         everything = total(closed.lines())
         return {
             "contacts": len(contacts),
@@ -442,7 +447,7 @@ class Demo:
             "live_changes": len(self.changes),
             "latency_ms": {
                 "p50": _percentile(latencies, 0.5), "p95": _percentile(latencies, 0.95),
-                "measured": len(latencies),
+                "measured": len(latencies), "p95_calm": _percentile(calm, 0.95),
             },
             "contacts_per_s": round(self.options.contacts / self.bulk_s, 1),
             "bulk_s": round(self.bulk_s, 1),
@@ -458,6 +463,10 @@ class Demo:
         owed = {p.parked_id for p in parked}
         done = [p for p in self.refused if p.sync == sync and p.parked_id not in owed]
         return frozenset(a for p in done for a in (_address(p), _mended_address(p)))
+
+    def _is_calm(self, change: report.Change) -> bool:
+        """Nothing was killed around the time at which it was made."""
+        return not any(-CALM_MS[0] < change.at_ms - k["at_ms"] < CALM_MS[1] for k in self.kills)
 
     def _silence_s(self, at_ms: int) -> float:
         """The longest time without a write at any destination, in the half minute after a kill."""
