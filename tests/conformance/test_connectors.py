@@ -35,10 +35,12 @@ from connectors.outcome import (
     Written,
 )
 from connectors.platforms.mailchimp import address_hash
+from ratelimits.bucket import Quota
 from ratelimits.registry import load
 from schemas.definitions import Connection
-from simulators import HubSpot, Mailchimp, Platform
-from tests.conformance.platforms import PLACES, Place
+from simulators import HubSpot, Mailchimp, Platform, declared
+from simulators.quotas import Calendar, Concurrent, Rolling, Window
+from tests.conformance.platforms import DECLARED, PLACES, Place
 
 ALL = sorted(PLACES)
 PAGES_MAX = 50
@@ -658,3 +660,60 @@ async def test_an_object_that_was_deleted_parks_its_row_only(
     platform.perform([{"delete": ids[0]}])
     rows = [place.row(n, "Bea", object_id=object_id) for n, object_id in enumerate(ids)]
     assert kinds(await upload(rows)) == [Parked, Written]
+
+
+# --- two readings of the same page ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(DECLARED))
+async def test_our_quotas_are_no_looser_than_what_the_platform_counts(
+    name: str, place: Place, spec: ObjectSpec, connect: Connect
+) -> None:
+    """Every window that a request spends at the simulator, which was written by itself, is held by
+    one of ours that is as strict."""
+    platform = declared(name)([{**place.row(n).fields, **_named(name, n)} for n in range(2)])
+    limits = load(name)
+    there = platform.store.numbered[0].id
+    wanted: list[tuple[str, Fetch | list[Row]]] = [(spec.write_quota, [place.row(7)])]
+    wanted += [(spec.write_quota, [place.row(0, object_id=there)])]
+    reads: dict[str, Fetch] = {
+        "changes": Changes(place.object_type, ""),
+        "ids": ByIds(place.object_type, (there,)),
+        "keys": ByKeys(place.object_type, place.address, ("person0@example.com",)),
+    }
+    for read, request in reads.items():
+        group = spec.match_quota if read == "keys" and spec.match_quota else spec.read_quota
+        wanted += [(group, request)] if read in place.reads else []
+    async with platform.serve() as url, connect(url) as connector:
+        for group, what in wanted:
+            before = {window.name: window.spent for window in platform.windows.values()}
+            if isinstance(what, list):
+                await connector.upload_batch(place.object_type, what)
+            else:
+                await connector.fetch_records(what)
+            spent = [w for w in platform.windows.values() if w.spent > before[w.name]]
+            assert spent, (group, what)
+            ours = [limits.quotas[n] for n in limits.groups[group]]
+            for window in spent:
+                assert any(_as_strict(quota, window) for quota in ours), (group, window.name)
+
+
+def _named(name: str, n: int) -> dict[str, str]:
+    """What the platform takes as the id, where it takes one of ours."""
+    field = {"customerio": "id", "braze": "external_id", "iterable": "userId"}.get(name)
+    return {field: f"seeded-{n}"} if field else {}
+
+
+def _as_strict(ours: Quota, theirs: Window) -> bool:
+    assert theirs.limit is not None
+    if ours.limit > theirs.limit:
+        return False
+    match theirs:
+        case Concurrent():
+            return ours.kind == "slots"
+        case Calendar() if theirs.window_s == 86_400:
+            return ours.kind == "day" and ours.zone == str(theirs.zone or "UTC")
+        case Rolling():
+            return ours.kind == "moving" and ours.window_s >= theirs.window_s
+        case _:
+            return False
