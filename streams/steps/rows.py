@@ -16,6 +16,7 @@ __all__ = [
     "Lane",
     "Link",
     "Owed",
+    "Own",
     "Owner",
     "Person",
     "Refusal",
@@ -73,6 +74,11 @@ class Source(Struct, array_like=True, omit_defaults=True):
     """A read of it is under way (streams.steps.reading)."""
     waiting: list[tuple[bytes, list[str]]] = field(default_factory=list[tuple[bytes, list[str]]])
     """Events that wait for it, in order, each with the syncs it is to be decided for."""
+    born: dict[str, int] = field(default_factory=dict[str, int])
+    """Field to the stamp of the change that it holds, where that is not the time at which it was
+    told last: kept of objects that are destinations too (streams.steps.echo)."""
+    echoes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """Field that holds what we wrote there, to the `connection:object_type`s it came through."""
 
 
 class Row(Struct, array_like=True):
@@ -106,6 +112,25 @@ class Row(Struct, array_like=True):
     """Goes out also where it equals what stands there; never where it is older."""
     asked: bool = False
     """Somebody asked for it, and what it waits for has not been told yet."""
+    paths: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """Field to the `connection:object_type`s that it came through before its source."""
+    echo: bool = False
+    """Something was left out of it that came from where it leads."""
+
+
+class Own(Struct, array_like=True):
+    """One value that we wrote to an object that tells its changes."""
+
+    text: str
+    stamp: int
+    """Of the change that it came from."""
+    path: list[str]
+    """`connection:object_type` of the objects that it came through."""
+    sent_ms: int
+    row_id: str
+    sync: str
+    back: bool = False
+    """It has come back, or never will."""
 
 
 class Owed(Struct, array_like=True):
@@ -150,6 +175,8 @@ class Destination(Struct, array_like=True):
     out: Row | None = None
     syncs: dict[str, SyncState] = field(default_factory=dict[str, SyncState])
     facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
+    sent: dict[str, list[Own]] = field(default_factory=dict[str, list[Own]])
+    """Field to our own writes that may come back; only where some sync reads from there."""
 
     def blank(self) -> bool:
         """Nothing was ever sent there, and nothing is to be."""
@@ -170,6 +197,8 @@ class Person(Struct, array_like=True):
     """Last acts that were done here."""
     mended: list[str] = field(default_factory=list[str])
     """Last row ids of events parked undecided that were released or discarded."""
+    rounds: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """Sync to when its hour began, and how often something has gone round in it."""
 
 
 class Lane(Struct, array_like=True):
@@ -219,6 +248,8 @@ class Index(Struct, array_like=True):
     """`platform/account` that a person has closed, to who and why."""
     scopes: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
     """Number of a set of source fields to the fields."""
+    echoes: dict[str, int] = field(default_factory=dict[str, int])
+    """`sync|code` to how many: echo, echo_expired, echo_near_miss (streams.steps.echo)."""
 
 
 class Link(Struct, array_like=True):

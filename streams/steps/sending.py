@@ -11,8 +11,9 @@ from schemas.definitions import Policy
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps.catalog import Plan
+from streams.steps.echo import echoed, remember
 from streams.steps.rows import Destination, Owed, Row, SyncState, Values
-from streams.steps.values import drop, fold, newest_ms, timed
+from streams.steps.values import drop, fold, newest_ms, same, timed
 from streams.steps.work import Work, json, without_values
 
 __all__ = [
@@ -75,6 +76,8 @@ def merge(work: Work, earlier: Row, later: Row) -> Row:
     carrier.fields = fold(earlier.fields, later.fields)
     carrier.rank = min(earlier.rank, later.rank)
     carrier.seq = later.seq
+    if earlier.paths or later.paths:
+        carrier.paths = {**earlier.paths, **later.paths}
     carrier.tries = max(earlier.tries, later.tries)
     carrier.first_ms = earlier.first_ms or later.first_ms
     carrier.force = earlier.force or later.force
@@ -216,10 +219,15 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
             reason = "the destination has newer values from another object of the person"
             work.note(row, fate, "older", reason=reason)
             return
+        if fate is Standing.unchanged and row.echo:
+            echoed(work, row)
+            return
         if fate is Standing.unchanged:
             work.note(row, fate, "equal")
             return
     there.out = row
+    if plan.claims:
+        remember(work, plan, there, row)
     work.out.row(
         plan, row.run, row.rank,
         UploadRow(
@@ -241,7 +249,7 @@ def _only_what_differs(plan: Plan, written: Values, row: Row) -> Standing:
         known = name in written.values
         if (known or name in written.times) and at_ms < written.time(name):
             older = True
-        elif known and written.values[name] == value and not row.force:
+        elif known and same(written.values[name], value) and not row.force:
             equal[name] = at_ms
         else:
             sent[name], times[name] = value, at_ms

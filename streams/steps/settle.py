@@ -12,6 +12,7 @@ from schemas.outcomes import OutcomeKind, RecordOutcome
 from schemas.parked import Stage
 from schemas.topics import ANSWERED
 from streams.steps import facts
+from streams.steps.echo import withdraw
 from streams.steps.rows import Destination, Row, SyncState
 from streams.steps.sending import advance, merge, owe
 from streams.steps.values import fold, forget
@@ -40,11 +41,14 @@ def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutco
     match outcome.kind:
         case OutcomeKind.written | OutcomeKind.unchanged | OutcomeKind.accepted:
             there.written = fold(there.written, row.fields)
+            if outcome.kind is OutcomeKind.unchanged:
+                withdraw(there, row.row_id)  # equal already: there is nothing to tell
             _noted(work, row, Standing(outcome.kind.value), outcome)
             if outcome.object_id and outcome.object_id != there.object_id:
                 there.object_id = outcome.object_id
                 _claim(work, row, outcome)
         case OutcomeKind.parked:
+            withdraw(there, row.row_id)
             owe(
                 work, there, row, Stage.upload, outcome.code, outcome.field, outcome.words,
                 request_id=outcome.request_id, position=outcome.position,
@@ -59,6 +63,8 @@ def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutco
         case OutcomeKind.returned:
             # "Not tried" is what the worker knows; one that died before it may have tried.
             forget(there.written, row.fields.values)
+            if _recalled(outcome):
+                withdraw(there, row.row_id)
             _given_back(work, row, outcome)
             state = there.syncs.setdefault(row.sync, SyncState())
             state.next = row if state.next is None else merge(work, row, state.next)
@@ -90,9 +96,12 @@ def _given_back(work: Work, row: Row, outcome: RecordOutcome) -> None:
     Where it named none, the account is closed, and it has said so, or is about to: the pause is for
     the case that somebody here believes otherwise. A recalled row makes room for a newer one.
     """
-    recalled = "recalled" in (outcome.code, outcome.words)
-    row.not_before_ms = 0 if recalled else outcome.until_ms or outcome.at_ms + PAUSE_MS
+    row.not_before_ms = 0 if _recalled(outcome) else outcome.until_ms or outcome.at_ms + PAUSE_MS
     _noted(work, row, Standing.waiting, outcome)
+
+
+def _recalled(outcome: RecordOutcome) -> bool:
+    return "recalled" in (outcome.code, outcome.words)
 
 
 def _noted(work: Work, row: Row, standing: Standing, outcome: RecordOutcome) -> None:

@@ -1,7 +1,7 @@
 """What is each destination owed? `records.resolved` to rows, by person.
 
-For each sync that wants the event, in this order: stale, (echo: the next issue), filtered, mapped,
-validated, unchanged, next. A fetched record is decided for its run's sync only, and what we read
+For each sync that wants the event, in this order: stale, filtered, mapped, validated, echo,
+unchanged, next. A fetched record is decided for its run's sync only, and what we read
 ourselves for none; both refresh what is known of the object, for all.
 """
 
@@ -14,7 +14,18 @@ from schemas.ids import row_id, sync_of
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps import facts
-from streams.steps.catalog import Plan, Shaped
+from streams.steps.catalog import FieldError, Plan, Shaped
+from streams.steps.echo import (
+    ROUNDS_MAX,
+    Turn,
+    adopt,
+    echoed,
+    leave_out,
+    look,
+    rounds,
+    stands,
+    told,
+)
 from streams.steps.fixes import overtaken
 from streams.steps.reading import (
     ONCE_MORE,
@@ -50,10 +61,12 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     if not reads and not plans:
         return
     source = work.person.sources.get(key) or Source()
-    stale, doubtful = False, len(source.doubts)
+    stale, doubtful, turns = False, len(source.doubts), list[Turn]()
     if event.kind not in NOT_FOLLOWED and reads:
         work.person.sources[key] = source
+        seen = look(work, source, event)
         stale = _learn(work, source, event, reads)
+        turns = told(work, source, event, seen) if seen else turns
     if event.origin is Origin.read:
         if answered(work, source, event):
             _decide_waiting(work, source)
@@ -74,7 +87,8 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
             _decide_waiting(work, source)
         for plan, row in news:
             source.decided[plan.sync] = source.revision
-            _decide_for(work, plan, source, row, event)
+            turn = rounds(work, plan, turns) if turns else None
+            _decide_for(work, plan, source, row, event, turn)
     elif full(source):
         words = f"{len(source.waiting)} events of this object wait for a read already"
         for _, row in news:
@@ -134,16 +148,14 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
     own = work.person.sources.get(row.source) or Source()
     shaped = _shape(work, plan, own, _event_again(work, row, row.source, own))
     whole = (
-        _with_times(plan, row.source, own.known, shaped.fields or {})
-        if not shaped.errors
-        else Values()
+        _with_times(plan, row.source, own, shaped.fields or {}) if not shaped.errors else Values()
     )
     for key, source in work.person.sources.items():
         if invalid or key == row.source or plan.sync not in source.decided:
             continue
         other = _shape(work, plan, source, _event_again(work, row, key, source))
         if other.fields and not other.errors:
-            whole = fold(_with_times(plan, key, source.known, other.fields), whole)
+            whole = fold(_with_times(plan, key, source, other.fields), whole)
     valid = shaped.fields is not None and not shaped.errors
     if whole.values:
         shaped = Shaped(whole.values)
@@ -200,12 +212,20 @@ def _learn(work: Work, source: Source, event: PlatformEvent, reads: frozenset[st
     return stale
 
 
-def _decide_for(work: Work, plan: Plan, source: Source, row: Row, event: PlatformEvent) -> None:
+def _decide_for(
+    work: Work, plan: Plan, source: Source, row: Row, event: PlatformEvent, turn: Turn | None = None
+) -> None:  # fmt: skip
+    """`turn`: what makes it go round between two syncs too often."""
     work.person.seq += 1
     row.seq = work.person.seq
-    there = work.person.destinations.setdefault(plan.target, Destination())
+    there = adopt(work, plan)
     shaped = _shape(work, plan, source, event)
-    fields = _with_times(plan, row.source, source.known, shaped.fields or {})
+    fields = _with_times(plan, row.source, source, shaped.fields or {})
+    if turn is not None and shaped.fields is not None and not shaped.errors:
+        words = (
+            f"`{plan.sync}` and `{turn.sync}` send it round, more than {ROUNDS_MAX} times an hour"
+        )
+        shaped = Shaped(shaped.fields, (FieldError("validate", turn.field, "goes_round", words),))
     _take(work, plan, there, row, shaped, fields, valid=True)
     if there.blank():
         del work.person.destinations[plan.target]
@@ -229,6 +249,9 @@ def _take(
     `valid`: the row is made of its own object; else only others of the person speak in it.
     """
     row.fields = fields
+    source = work.person.sources.get(row.source)
+    if source is not None and source.echoes and not plan.fact:
+        leave_out(plan, there, source, row)
     if shaped.errors:
         first = shaped.errors[0]
         words = "; ".join(f"{e.field}: {e.words}" for e in shaped.errors)
@@ -236,6 +259,8 @@ def _take(
         park(work, there, row, Stage(first.stage), first.code, first.field, words)
     elif shaped.fields is None:
         work.note(row, Standing.filtered, "filter", reason=shaped.why)
+    elif row.echo and stands(there, row):
+        echoed(work, row)
     elif not fields.values:
         work.note(row, Standing.unchanged, "nothing_known")
     elif plan.fact:
@@ -259,23 +284,28 @@ def _event_again(work: Work, row: Row, key: str, source: Source) -> PlatformEven
     )  # fmt: skip
 
 
-def _with_times(plan: Plan, key: str, known: Values, fields: dict[str, Any]) -> Values:
+def _with_times(plan: Plan, key: str, source: Source, fields: dict[str, Any]) -> Values:
     """The mapped fields, each as new as the newest source field that it is made of.
 
     Where the object was never seen whole, a field that is made of unknown ones only is left out:
     what the destination holds there stays.
     """
-    stamp = stamp_of(key)
-    if not known.times and known.at_ms:
+    known, born, stamp = source.known, source.born, stamp_of(key)
+    if not known.times and known.at_ms and not born:
         return Values((known.at_ms << OBJECT_BITS) + stamp, fields)
-    newest = known.newest()
+
+    def time(name: str) -> int:
+        at_ms = known.time(name)
+        return born.get(name) or (at_ms and (at_ms << OBJECT_BITS) + stamp)
+
+    newest = (known.newest() << OBJECT_BITS) + stamp if known.newest() else 0
     times: dict[str, int] = {}
     kept: dict[str, Any] = {}
     for name, value in fields.items():
         made_of = plan.mapping.reads.get(name)
-        at_ms = max(map(known.time, made_of)) if made_of else newest
-        if at_ms > 0:
-            kept[name], times[name] = value, (at_ms << OBJECT_BITS) + stamp
+        at = max(map(time, made_of)) if made_of else newest
+        if at > 0:
+            kept[name], times[name] = value, at
     return timed(kept, times)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from streams.steps.rows import Values
 
 __all__ = [
-    "drop", "fold", "forget", "newest_ms", "overrule", "patch", "stamp_of", "text", "timed",
+    "drop", "fold", "forget", "newest_ms", "overrule", "patch", "same", "stamp_of", "text",
+    "timed",
 ]  # fmt: skip
 
 OBJECT_BITS = 10
@@ -149,6 +150,11 @@ def overrule(known: Values, seen: Mapping[str, Any], names: Iterable[str]) -> bo
         else:
             known.values[name] = value
     return changed
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether a platform that tells all its values as text would tell both alike."""
+    return one == other or (type(one) is not type(other) and text(one) == text(other))
 
 
 def text(value: Any) -> str:

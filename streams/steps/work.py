@@ -109,6 +109,11 @@ class Work:
         self._live.clear()
         self._plans.clear()
 
+    def count(self, sync: str, code: str) -> None:
+        """One more own write that came back."""
+        key = f"{sync}|{code}"
+        self.index.echoes[key] = self.index.echoes.get(key, 0) + 1
+
     def note(
         self, row: Row, standing: Standing, code: str = "", *, field: str = "", reason: str = "",
         by: str = "", request_id: str = "", position: int = -1,

@@ -10,11 +10,11 @@ from unittest.mock import patch
 
 from schemas.events import Origin
 from schemas.outcomes import OutcomeKind
-from streams.steps import acts, admit, people, reading, runs, sending, settle, shape, work
-from streams.steps.rows import Values
+from streams.steps import acts, admit, echo, people, reading, runs, sending, settle, shape, work
+from streams.steps.rows import Destination, Values
 from streams.steps.values import fold
 
-__all__ = ["FAULTS"]
+__all__ = ["FAULTS", "TWO_WAY_FAULTS"]
 
 
 def _latest_wins() -> AbstractContextManager[Any]:
@@ -203,3 +203,39 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "of two changes in one millisecond the last to come wins": _ties_to_the_last,
     "an object is read again while it is being read": _reads_without_end,
 }
+
+
+def _as_new_as_its_arrival() -> AbstractContextManager[Any]:
+    true = shape.told
+
+    def patched(work: Any, source: Any, event: Any, seen: Any) -> Any:
+        turns = true(work, source, event, seen)
+        source.born.clear()
+        return turns
+
+    return patch.object(shape, "told", patched)
+
+
+def _clobbered_is_an_echo() -> AbstractContextManager[Any]:
+    true = echo.look
+
+    def patched(work: Any, source: Any, event: Any) -> Any:
+        seen = true(work, source, event)
+        return seen and seen._replace(stamps={})
+
+    return patch.object(shape, "look", patched)
+
+
+TWO_WAY_FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "our own writes are not remembered": lambda: patch.object(
+        sending, "remember", lambda *_: None
+    ),
+    "what stands at the other side is not looked at": lambda: patch.object(
+        shape, "look", lambda *_: None
+    ),
+    "an echo is as new as its arrival": _as_new_as_its_arrival,
+    "a write that met a newer edit counts as an echo": _clobbered_is_an_echo,
+    "what is on its way does not count": lambda: patch.object(
+        shape, "stands", lambda there, row: echo.stands(Destination(written=there.written), row)
+    ),
+}  # fmt: skip

@@ -1,0 +1,261 @@
+"""Our own writes that come back, and what stands at a destination that is a source as well.
+
+A platform tells every change, ours too. What it tells is held against what we wrote there:
+
+- the very value, unexpired, once: an *echo*. For syncs that lead back to where the value came from
+  it is no news; for all others it is a change like any other. It is as old as the change that it
+  came from, not as its arrival here: else it would beat what has been changed there since;
+- the value, but for case, spaces and punctuation: a *near miss*. The platform has its own way to
+  write it, so it goes through, as old as that change;
+- the value, but the change that it came from is older than what it replaced: two people met; the
+  platform holds this one now, so it is taken for a change of its own;
+- anything else, a workflow that rewrites our value included, is a genuine change. What so goes
+  round between two syncs more than `ROUNDS_MAX` times an hour is stopped, at that person only.
+"""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas.events import PlatformEvent
+from schemas.journal import Standing
+from streams.steps.catalog import Plan
+from streams.steps.rows import Destination, Own, Row, Source, Values
+from streams.steps.values import OBJECT_BITS, drop, fold, same, stamp_of, text, timed
+from streams.steps.work import Work
+
+__all__ = [
+    "ROUNDS_MAX", "Turn", "adopt", "echoed", "leave_out", "look", "remember", "rounds", "stands",
+    "told", "withdraw",
+]  # fmt: skip
+
+EXPIRES_MS = 24 * 3_600_000
+"""HubSpot tries a webhook again for up to 24 hours; others give up earlier."""
+HOUR_MS = 3_600_000
+SKEW_MS = 5 * 60_000
+OWN_MAX = 4
+"""Own writes of one field that are remembered; the oldest are forgotten."""
+ROUNDS_MAX = 20
+PERSONS = frozenset(("CRM", "CRM_UI", "FORM", "IMPORT", "SALES", "USER"))
+"""HubSpot's changeSource where a person made the change: never ours, though it may be equal."""
+
+
+class _Marked(msgspec.Struct):
+    changeSource: str = ""  # noqa: N815 - the platform's name
+
+
+_marked = msgspec.json.Decoder(_Marked).decode
+
+
+class Look(NamedTuple):
+    """An object that is a destination too, before an event is entered."""
+
+    there: Destination
+    values: dict[str, Any]
+    stamps: dict[str, int]
+
+
+class Turn(NamedTuple):
+    """A genuine change of a field that we had written not long ago."""
+
+    field: str
+    sync: str
+    path: list[str]
+
+
+def look(work: Work, source: Source, event: PlatformEvent) -> Look | None:
+    """None: nothing of ours is sent to this object."""
+    there = work.person.destinations.get(f"{event.connection}:{event.object_type}")
+    if there is None or there.object_id not in ("", event.object_id):
+        return None
+    known, key = source.known, event.object_key
+    stamps = {name: _stamp(source, key, name) for name in known.values.keys() | source.born.keys()}
+    return Look(there, dict(known.values), stamps)
+
+
+def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[Turn]:
+    """The event has been entered: tell our own writes from changes, remember what stands there.
+
+    -> what may go round. The destination takes the object for its own from now on.
+    """
+    there, known = seen.there, source.known
+    there.object_id = there.object_id or event.object_id
+    spoken = msgspec.json.decode(event.values).keys() if event.thin else ()
+    fresh, turns = dict[str, Any](), list[Turn]()
+    for name in known.values.keys() | seen.values.keys():
+        before = seen.stamps.get(name, 0)
+        value = known.values.get(name)
+        if value == seen.values.get(name) and not _came_back(there, known, name, spoken):
+            if before:
+                source.born[name] = before  # told again is not changed again
+            continue
+        own, code = _own(work, there, name, value, event)
+        if own is not None and own.stamp >= before:
+            source.born[name] = own.stamp
+            if code == "echo":
+                source.echoes[name] = own.path
+                continue
+            source.echoes.pop(name, None)
+            work.count(own.sync, code)
+            continue
+        source.born.pop(name, None)
+        source.echoes.pop(name, None)
+        fresh[name] = value
+        for write in there.sent.get(name, ())[-1:]:
+            if work.index.now_ms - write.sent_ms < HOUR_MS:
+                turns.append(Turn(name, write.sync, write.path))
+        _outdated(there, name, known.time(name))
+    if fresh:
+        key = event.object_key
+        stands = timed(fresh, {name: _stamp(source, key, name) for name in fresh})
+        there.written = fold(there.written, stands)
+    return turns
+
+
+def adopt(work: Work, plan: Plan) -> Destination:
+    """The destination of a person. Where the person has an object there that we know, it is that
+    one, and holds what it has told: it is not looked for, nor made twice."""
+    there = work.person.destinations.get(plan.target)
+    if there is not None:
+        return there
+    there = work.person.destinations[plan.target] = Destination()
+    if plan.claims:
+        of = f"{plan.target}:"
+        mine = [key for key in work.person.sources if key.startswith(of)]
+        if len(mine) == 1:
+            source = work.person.sources[mine[0]]
+            there.object_id = mine[0][len(of) :]
+            values = dict(source.known.values)
+            there.written = timed(values, {f: _stamp(source, mine[0], f) for f in values})
+    return there
+
+
+def leave_out(plan: Plan, there: Destination, source: Source, row: Row) -> None:
+    """Drop from a decided row what came from where it leads, unless something older stands there
+    by now; and note of the rest by which ways it has come."""
+    written = there.written
+    for name in list(row.fields.values):
+        made_of = plan.mapping.reads.get(name)
+        paths = [source.echoes[f] for f in made_of or () if f in source.echoes]
+        if not paths:
+            continue
+        row.paths[name] = sorted({target for path in paths for target in path})
+        if len(paths) < len(made_of or ()) or any(plan.target not in path for path in paths):
+            continue
+        value, known = row.fields.values[name], name in written.values
+        behind = known and written.time(name) < row.fields.time(name)
+        if behind and not same(written.values[name], value):
+            continue
+        if name in plan.always and not there.object_id:
+            continue
+        drop(row.fields, name)
+        row.echo = True
+
+
+def stands(there: Destination, row: Row) -> bool:
+    """Whether all that is left of the row stands there already, and nothing else is on its way."""
+    if row.fields.values and (there.out or any(s.next for s in there.syncs.values())):
+        return False
+    written = there.written.values
+    return all(n in written and same(written[n], v) for n, v in row.fields.values.items())
+
+
+def echoed(work: Work, row: Row) -> None:
+    """Nothing but what came from where it leads: that is its fate."""
+    work.note(row, Standing.echo, "own_write", reason="it came from there")
+    work.count(row.sync, Standing.echo.value)
+
+
+def remember(work: Work, plan: Plan, there: Destination, row: Row) -> None:
+    """The row goes out: from now on its values may come back."""
+    now_ms = work.index.now_ms
+    _forget_old(there, now_ms)
+    came_from = row.source.rpartition(":")[0]
+    for name, value in row.fields.values.items():
+        path = sorted({came_from, *row.paths.get(name, ())})
+        own = Own(text(value), row.fields.time(name), path, now_ms, row.row_id, plan.sync)
+        kept = [o for o in there.sent.get(name, ()) if o.row_id != row.row_id or o.back]
+        there.sent[name] = [*kept[1 - OWN_MAX :], own]
+
+
+def withdraw(there: Destination, row_id: str) -> None:
+    """The row was refused, or never tried: nothing of it comes back."""
+    for name, writes in list(there.sent.items()):
+        kept = [own for own in writes if own.row_id != row_id]
+        if kept:
+            there.sent[name] = kept
+        else:
+            del there.sent[name]
+
+
+def rounds(work: Work, plan: Plan, turns: list[Turn]) -> Turn | None:
+    """Count a change that leads back to where the value before it came from -> what goes round too
+    often, if it does."""
+    turn = next((turn for turn in turns if plan.target in turn.path), None)
+    if turn is None:
+        return None
+    since_ms, number = work.person.rounds.get(plan.sync, (0, 0))
+    if work.index.now_ms - since_ms >= HOUR_MS:
+        since_ms, number = work.index.now_ms, 0
+    work.person.rounds[plan.sync] = (since_ms, number + 1)
+    return turn if number >= ROUNDS_MAX else None
+
+
+def _own(
+    work: Work, there: Destination, name: str, value: Any, event: PlatformEvent
+) -> tuple[Own | None, str]:
+    """Our write that this value is, if it is one: from now on it has come back."""
+    plain = text(value)
+    for own in there.sent.get(name, ()):
+        near = own.text != plain
+        if own.back or (near and _loose(own.text) != _loose(plain)) or _by_a_person(event):
+            continue
+        for other in there.sent[name]:
+            other.back |= other.sent_ms <= own.sent_ms
+        if work.index.now_ms - own.sent_ms > EXPIRES_MS:
+            return own, "echo_expired"
+        return own, "echo_near_miss" if near else Standing.echo.value
+    return None, ""
+
+
+def _came_back(there: Destination, known: Values, name: str, spoken: Collection[str]) -> bool:
+    """What we know of the object is what it says now; but in between it has held what we wrote."""
+    written = there.written.values
+    if name not in written or same(written[name], known.values.get(name)):
+        return False
+    sent_ms = [own.sent_ms for own in there.sent.get(name, ())]
+    return bool(sent_ms) and (name in spoken or known.time(name) > sent_ms[-1] + SKEW_MS)
+
+
+def _outdated(there: Destination, name: str, at_ms: int) -> None:
+    """Something else stood there at this time: what was written long before will not come back."""
+    for own in there.sent.get(name, ()):
+        own.back |= own.sent_ms + SKEW_MS < at_ms
+
+
+def _forget_old(there: Destination, now_ms: int) -> None:
+    for name, writes in list(there.sent.items()):
+        kept = [o for o in writes if now_ms - o.sent_ms < (HOUR_MS if o.back else 2 * EXPIRES_MS)]
+        if kept:
+            there.sent[name] = kept
+        else:
+            del there.sent[name]
+
+
+def _stamp(source: Source, object_key: str, name: str) -> int:
+    known_ms = source.known.time(name)
+    return source.born.get(name) or ((known_ms << OBJECT_BITS) + stamp_of(object_key))
+
+
+def _loose(plain: str) -> str:
+    return "".join(char for char in plain.casefold() if char.isalnum())
+
+
+def _by_a_person(event: PlatformEvent) -> bool:
+    if event.platform != "hubspot" or b"changeSource" not in event.payload:
+        return False
+    try:
+        return _marked(event.payload).changeSource in PERSONS
+    except msgspec.DecodeError:
+        return False

@@ -1,0 +1,145 @@
+"""What comes back of our own writes, what does not, and what stands at the other side."""
+
+import json
+from typing import Any
+
+from schemas.events import PlatformEvent, ResolvedRecord
+from schemas.outcomes import OutcomeKind, RecordOutcome
+from streams.steps.catalog import Catalog, Flow
+from streams.steps.echo import EXPIRES_MS, ROUNDS_MAX
+from tests.simulation.twoway import CONNECTIONS, KINDS, MAPPINGS, SYNCS
+from tests.unit.steps_kit import Desk, event
+
+ANN = {"email": "ann@x.io", "lastname": "lee", "phone": "1", "company": "acme"}
+LEAD = {"Email": "ann@x.io", "LastName": "LEE", "Phone": "1", "Company": "acme"}
+
+
+def two_way() -> Desk:
+    there = Catalog(
+        connections=CONNECTIONS, syncs={(n, 1): SYNCS[n] for n in ("leads", "back")},
+        active={f"{kind}:{n}": 1 for n in ("leads", "back") for kind in ("sync", "mapping")},
+        compiled=lambda name, *_: MAPPINGS.get(name),
+        flows={f"{c}:{kind}": Flow() for c, kind in KINDS.items()},
+    )  # fmt: skip
+    return Desk(catalog_=there)
+
+
+def hub(desk: Desk, values: dict[str, Any], at_ms: int, **more: Any) -> Desk:
+    return desk.event(values, at_ms, **more)
+
+
+def sales(desk: Desk, values: dict[str, Any], at_ms: int, **more: Any) -> Desk:
+    told: PlatformEvent = event(values, at_ms, source="sales", number=7).model_copy(
+        update={"platform": "salesforce", "object_type": "Lead", **more}
+    )
+    return desk.take(ResolvedRecord(person=desk.who, event=told))
+
+
+def done(desk: Desk, kind: OutcomeKind = OutcomeKind.written, **more: Any) -> Desk:
+    """What is out gets its fate."""
+    messages = [
+        RecordOutcome(
+            row_id=row.row_id, person=row.person, connection=batch.connection,
+            object_type=batch.object_type, sync=batch.sync, kind=kind, at_ms=9_000,
+            object_id={"sales": "7", "hub": "1"}[batch.connection], **more,
+        )
+        for batch in desk.uploads for row in batch.rows
+    ]  # fmt: skip
+    return desk.take(*messages)
+
+
+def started() -> Desk:
+    return done(hub(two_way(), ANN, 1_000))
+
+
+def test_our_own_write_is_no_news_for_the_sync_that_leads_back() -> None:
+    desk = sales(started(), LEAD, 2_000)
+    assert (desk.told, desk.out) == (["echo"], [])
+    assert desk.notes[0].code == "own_write"
+    assert desk.index.echoes == {"back|echo": 1}
+    desk = sales(desk, {"LastName": "LI"}, 3_000, thin=True)
+    assert (desk.sent, desk.row.object_id) == ({"lastname": "LI"}, "1")
+
+
+def test_it_is_remembered_from_the_moment_it_goes_out() -> None:
+    assert sales(hub(two_way(), ANN, 1_000), LEAD, 1_500).told == ["echo"]
+
+
+def test_what_was_refused_never_comes_back() -> None:
+    desk = hub(started(), {"phone": "2"}, 3_000, thin=True)
+    sent = desk.person.destinations["sales:Lead"].sent
+    assert [own.text for own in sent["Phone"]] == ["1", "2"]
+    done(desk, OutcomeKind.parked, code="BAD", field="Phone")
+    sent = desk.person.destinations["sales:Lead"].sent
+    assert [own.text for own in sent["Phone"]] == ["1"]
+
+
+def test_an_echo_is_as_old_as_the_change_that_it_came_from() -> None:
+    """It arrives after the source has changed again: it must not beat that change."""
+    desk = started()
+    hub(desk, {"company": "initech"}, 2_500, thin=True)
+    sales(desk, LEAD, 3_000)
+    sales(desk, {"Phone": "9"}, 4_000, thin=True)
+    assert desk.sent == {"phone": "9"}
+
+
+def test_a_value_that_the_platform_writes_in_its_own_way_goes_through_but_is_no_newer() -> None:
+    desk = hub(started(), {"phone": "+49 30-1"}, 2_000, thin=True)
+    sales(done(desk), {**LEAD, "Phone": "(+49) 301"}, 3_000)
+    assert desk.sent["phone"] == "(+49) 301"
+    assert desk.index.echoes["leads|echo_near_miss"] == 1
+    desk = hub(started(), {"phone": "+49 30-1"}, 2_000, thin=True)
+    hub(done(desk), {"phone": "5"}, 2_500, thin=True)
+    sales(desk, {**LEAD, "Phone": "(+49) 301"}, 3_000)
+    assert [row for row in desk.out if "phone" in json.loads(row.fields)] == []
+
+
+def test_an_echo_that_comes_after_a_day_is_counted_as_such() -> None:
+    late_ms = 2_000 + EXPIRES_MS
+    desk = sales(started(), LEAD, 2_000, received_ms=late_ms)
+    assert desk.index.echoes["leads|echo_expired"] >= 1
+
+
+def test_the_same_value_set_by_hand_is_a_change_once_our_own_has_come_back() -> None:
+    desk = sales(started(), LEAD, 2_000)
+    done(sales(desk, {"Phone": "2"}, 3_000, thin=True))
+    assert sales(desk, {"Phone": "1"}, 4_000, thin=True).sent["phone"] == "1"
+
+
+def test_a_change_at_the_destination_stands_there_and_an_older_one_does_not_beat_it() -> None:
+    desk = sales(started(), {**LEAD, "Phone": "5"}, 3_000)
+    done(desk)
+    assert hub(desk, {"phone": "4"}, 2_900, thin=True).out == []
+    desk = sales(started(), {**LEAD, "Phone": "5"}, 3_000)
+    done(desk)
+    assert hub(desk, {"phone": "1"}, 3_500, thin=True).sent["Phone"] == "1", "it is not unchanged"
+
+
+def test_an_object_that_is_known_there_is_taken_and_not_looked_for() -> None:
+    desk = sales(two_way(), LEAD, 1_000)
+    assert desk.row.object_id == ""
+    desk = hub(desk, {**ANN, "phone": "2"}, 2_000)
+    [row] = [r for b in desk.uploads for r in b.rows if b.connection == "sales"]
+    assert (row.object_id, json.loads(row.fields)["Phone"]) == ("7", "2")
+
+
+def test_a_mark_that_a_person_did_it_is_believed() -> None:
+    desk = done(sales(two_way(), LEAD, 1_000))
+    told = {"payload": b'{"changeSource":"CRM_UI"}'}
+    hub(desk, {**ANN, "lastname": "LEE"}, 2_000, **told)
+    assert "echo" not in desk.told
+
+
+def test_what_goes_round_too_often_is_stopped_with_the_names_of_the_syncs() -> None:
+    desk = started()
+    parked = []
+    for turn in range(ROUNDS_MAX + 2):
+        at_ms = 10_000 + 100 * turn
+        hub(desk, {"phone": f"h{turn}"}, at_ms, thin=True)
+        done(desk)
+        sales(desk, {**LEAD, "Phone": f"s{turn}"}, at_ms + 50)
+        parked += [p for p in desk.parked.values() if p is not None]
+        done(desk)
+    assert {p.code for p in parked} == {"goes_round"}
+    assert "back" in parked[0].words
+    assert "leads" in parked[0].words
