@@ -63,6 +63,7 @@ def _account(account: "Account") -> dict[str, Any]:
         "waiting": waiting,
         "out": sum(item.place is Place.out for item in account.rows.values()),
         "requests_in_flight": account.in_flight,
+        "rows_per_s": account.rate,
         "quota_tokens_spent": account.limits.spent(),
         "quota_use": {
             group: use
@@ -73,6 +74,7 @@ def _account(account: "Account") -> dict[str, Any]:
             {
                 "window": view.window,
                 "limit": view.limit,
+                "figure": view.figure,
                 "left": view.left,
                 "used_by_us": view.used_by_us,
                 "used_by_others": view.used_by_others,

@@ -30,6 +30,8 @@ class QuotaView:
     window: str
     limit: int
     """The registry's figure, or less while it is slowed after refusals."""
+    figure: int
+    """The registry's, or the connection's own."""
     used_by_us: int
     used_by_others: int
     left: int
@@ -144,6 +146,7 @@ class Books:
         return QuotaView(
             window=quota.name,
             limit=b.allowed(state, quota, now_s),
+            figure=quota.limit,
             used_by_us=b.used(state, now_s) - others,
             used_by_others=others,
             left=b.left(state, quota, now_s),
