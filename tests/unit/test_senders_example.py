@@ -18,6 +18,7 @@ from syncline.config import load_folder, missing_secrets, receives_only
 from tests.unit.senders_kit import CASES, NOW_MS, NOW_S, SECRET, Case, Lower
 from webhook_gateway.senders import platforms, sender_type
 from webhook_gateway.senders.base import Event, Request
+from webhook_gateway.senders.generic import GenericWebhooks
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "all-senders"
 ENVIRONMENT = {f"{p.upper()}_SECRET": SECRET for p in platforms()} | {
@@ -61,6 +62,12 @@ def test_what_its_platform_sends_is_taken(case: Case) -> None:
     assert isinstance(part, Event)
     assert part.account == ""  # of this connection, whatever account its event names
     assert traits(connection) == {"platform": case.platform, "facts": [], "flows": {}}
+
+
+def test_the_example_of_a_declaration_writes_the_defaults_out() -> None:
+    webhook = load_folder(EXAMPLE).connections["generic"].webhook
+    assert webhook is not None
+    assert GenericWebhooks.model_validate(webhook.options) == GenericWebhooks()
 
 
 def test_the_documented_declaration_reads_what_it_says() -> None:

@@ -179,6 +179,14 @@ def test_zero_notifications_are_a_good_body() -> None:
     assert b"<Ack>true</Ack>" in ACK
 
 
+def test_only_the_messages_own_notifications_are_events() -> None:
+    body = soap(notification(1, Note="<Notification/>")).replace(
+        b"<soapenv:Body>", f"<Header>{notification(2)}</Header><soapenv:Body>".encode()
+    )
+    (part,) = parse(body)
+    assert part.identity == ("04l5g0000000001AAA",)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
