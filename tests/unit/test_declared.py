@@ -16,6 +16,7 @@ from connectors.declared_model import schema
 from connectors.declared_structure import LINES_MAX, structural
 from ratelimits.registry import FOLDER
 from schemas.yamlfile import ConfigInvalid, read_yaml
+from syncline.config import load_folder
 
 NAMES = sorted(path.stem for path in registry.DESCRIPTIONS.glob("*.yaml"))
 GOOD = (registry.DESCRIPTIONS / "klaviyo.yaml").read_text()
@@ -263,3 +264,51 @@ def test_the_page_states_the_lines_of_each() -> None:
         for name in NAMES
     }
     assert stated == counted
+
+
+# --- in a configuration --------------------------------------------------------------------------
+
+FOLDER_OF = {
+    "connections/hubspot.yaml": "connection: hubspot\nplatform: hubspot\naccount: '1'\n"
+    "secrets: {token: env:HUBSPOT_TOKEN}\n",
+    "connections/marketo.yaml": "connection: marketo\nplatform: marketo\naccount: m\n"
+    "options: {munchkin: 123-ABC-456}\n"
+    "secrets: {client_id: env:M_ID, client_secret: env:M_SECRET}\n",
+    "syncs/leads.yaml": "sync: leads\nsource: hubspot\nsource_object: contact\n"
+    "destination: marketo\ndestination_object: lead\nmapping: leads\nmatch: email\n",
+    "mappings/leads.yaml": "mapping: leads\nversion: 1\n"
+    "from: {platform: hubspot, object: contact}\nto: {platform: marketo, object: lead}\n"
+    "sentence: Contacts become leads.\nfields: {email: record.email}\n",
+}
+
+
+def _folder(folder: Path, **changed: tuple[str, str]) -> Path:
+    for name, text in FOLDER_OF.items():
+        for before, after in changed.values():
+            text = text.replace(before, after)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_a_configuration_takes_it_like_any_other_platform(tmp_path: Path) -> None:
+    found = load_folder(_folder(tmp_path))
+    assert found.connections["marketo"].options == {"munchkin": "123-ABC-456"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("munchkin: 123", "munchkn: 123", "munchkin: is missing"),
+        ("munchkin: 123-ABC-456", "munchkin: x/y", "should match pattern"),
+        ("client_secret: env:M_SECRET", "other: env:X", "client_secret is missing"),
+        ("destination_object: lead", "destination_object: person", "marketo has lead"),
+        ("\nmatch: email", "", "match: is missing"),
+    ],
+)
+def test_its_mistakes_are_told_like_any_others(
+    tmp_path: Path, before: str, after: str, words: str
+) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load_folder(_folder(tmp_path, change=(before, after)))
+    assert any(words in problem for problem in caught.value.problems), caught.value.problems
