@@ -191,11 +191,14 @@ def _read(config: GatewayConfig) -> tuple[Routes, Definitions]:
             f"topics are missing: {', '.join(missing)}; `syncline topics` makes them"
         )
     # Kept for the process's life: schemas that come later are looked up through it.
-    client = SchemaRegistryClient({"url": config.registry_url, **config.registry})
-    codec = Codec.from_registry(config.registry_url, client=client)
+    codec = Codec.from_registry(config.registry_url, client=_registry(config))
     certificates = config.tls is not None and config.tls.client_ca is not None
     routes = Routes(codec, resolve, certificates=certificates)
     return routes, Definitions(config.kafka, codec)
+
+
+def _registry(config: GatewayConfig) -> SchemaRegistryClient:
+    return SchemaRegistryClient({"url": config.registry_url, **config.registry})
 
 
 def _topics_written() -> set[str]:
