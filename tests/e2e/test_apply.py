@@ -104,7 +104,7 @@ def test_what_is_applied_is_applied_once(apply: Run, folder: Path) -> None:
     [
         ("syncs/leads.yaml", "policy: merge", "polcy: merge", "polcy: is not known here"),
         ("syncs/leads.yaml", "source: hubspot", "source: nobody", "no connection nobody"),
-        ("connections/hubspot.yaml", "platform: hubspot", "platform: hub", "known are hubspot"),
+        ("connections/hubspot.yaml", "platform: hubspot", "platform: hub", "unknown; known are"),
         (LEADS, "City: trim(record.city)", "City: trimm(record.city)", "no function trimm"),
     ],
 )
