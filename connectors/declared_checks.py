@@ -5,7 +5,10 @@ Pure. Each problem has its place in the file.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+from pydantic_core import SchemaError
 
 from connectors.declared_forms import names_of
 from connectors.declared_model import Answers, Description, ObjectForm, Read, Write
@@ -31,8 +34,10 @@ def problems(description: Description) -> Iterator[Problem]:
     for name in re.findall(r"\{(\w+)\}", description.base_url):
         if name not in options:
             yield ("base_url",), f"{{{name}}} is no option of this description"
+        elif not description.options[name].pattern:  # else it could lead our key anywhere
+            yield ("options", name), "stands in base_url: it needs a pattern"
     for name, option in description.options.items():
-        if wrong := _pattern(option.pattern):
+        if wrong := _option_pattern(option.pattern):
             yield ("options", name, "pattern"), wrong
     auth = description.auth
     if not (auth.headers or auth.basic):
@@ -135,6 +140,15 @@ def _names(
             yield at, f"{name} is not known here; known are {', '.join(sorted(known))}"
         elif first == "option" and rest not in options:
             yield at, f"{name}: there is no such option"
+
+
+def _option_pattern(pattern: str) -> str:
+    """The same, of a pattern that pydantic applies, which knows no look-around."""
+    try:
+        TypeAdapter(Annotated[str, Field(pattern=pattern or None)])
+    except SchemaError as error:
+        return f"is no regular expression: {error}".splitlines()[0]
+    return ""
 
 
 def _pattern(pattern: str, groups: int = 0) -> str:

@@ -98,6 +98,21 @@ def test_a_mistake_is_told_with_file_and_line(
     assert -1 <= at - int(line) <= 6, told  # its own line, or of what holds it
 
 
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("", "options.cluster: stands in base_url: it needs a pattern"),
+        (", pattern: '('", "options.cluster.pattern: is no regular expression"),
+        (", pattern: '(?=x)y'", "options.cluster.pattern: is no regular expression"),
+    ],
+)
+def test_an_option_cannot_lead_a_key_astray(tmp_path: Path, pattern: str, words: str) -> None:
+    text = (registry.DESCRIPTIONS / "braze.yaml").read_text()
+    before = r""", pattern: '^[a-z]+-\d+$'"""
+    assert before in text
+    assert words in _problems(tmp_path, text.replace(before, pattern))[0]
+
+
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     text = GOOD.replace("kind: state", "kind: sate").replace("kind: fact", "kind: fat")
     assert len(_problems(tmp_path, text)) == 2
