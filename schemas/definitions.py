@@ -105,6 +105,9 @@ class Connection(Config):
     quotas: dict[str, Any] = Field(default={}, description="Overrides of the registry's figures.")
 
 
+AnsweredKind = Literal["subscribed", "unsubscribed", "bounced", "deleted"]
+
+
 class Sync(Config):
     """A standing order: from, to, mapping, policy."""
 
@@ -119,3 +122,9 @@ class Sync(Config):
     )
     policy: Policy = Policy.merge
     live: bool = Field(default=True, description="Follow webhooks too, not only bulk runs.")
+    kinds: dict[AnsweredKind, dict[str, Any]] = Field(
+        default={},
+        description="What such an event sets at the destination, by field. Whoever unsubscribed or "
+        "bounced keeps what that sets, in every row, until a later `subscribed`. A kind that is "
+        "not named changes nothing.",
+    )

@@ -113,6 +113,8 @@ class Plan:
     """Destination fields that go with every row: the worker needs them to find the object."""
     claims: bool
     """Some sync reads from the destination's objects: admit must know whose they are."""
+    kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """Kind of event to what it sets at the destination."""
 
 
 @dataclass(slots=True)
@@ -271,6 +273,7 @@ class Catalog:
                 (s.source, s.source_object) == (sync.destination, sync.destination_object)
                 for s in self.syncs.values()
             ),
+            kinds={str(kind): sets for kind, sets in sync.kinds.items()},
         )
 
 

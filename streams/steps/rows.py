@@ -116,6 +116,8 @@ class Row(Struct, array_like=True):
     """Field to the `connection:object_type`s that it came through before its source."""
     echo: bool = False
     """Something was left out of it that came from where it leads."""
+    urgent: bool = False
+    """Withdraws a consent: overtakes what is out, and waits behind nothing that was refused."""
 
 
 class Own(Struct, array_like=True):
@@ -199,6 +201,8 @@ class Person(Struct, array_like=True):
     """Last row ids of events parked undecided that were released or discarded."""
     rounds: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """Sync to when its hour began, and how often something has gone round in it."""
+    consent: tuple[int, str] = (0, "")
+    """Stamp and kind of the latest word on it: subscribed, unsubscribed or bounced."""
 
 
 class Lane(Struct, array_like=True):

@@ -11,6 +11,7 @@ from schemas.definitions import Policy
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps.catalog import Plan
+from streams.steps.consent import alone
 from streams.steps.echo import echoed, remember
 from streams.steps.rows import Destination, Owed, Row, SyncState, Values
 from streams.steps.values import drop, fold, newest_ms, same, timed
@@ -43,7 +44,9 @@ def offer(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     """A valid row of state has been decided: it is next, unless something owed holds it back."""
     state = there.syncs.setdefault(plan.sync, SyncState())
     owed = state.owed
-    if owed is not None:
+    if owed is not None and row.urgent:
+        alone(plan, row)
+    elif owed is not None:
         if owed.row.source == row.source and owed.field not in row.fields.values:
             drop(owed.row.fields, owed.field)  # the object asks for it no longer
         both = fold(owed.row.fields, row.fields)
@@ -56,7 +59,7 @@ def offer(work: Work, plan: Plan, there: Destination, row: Row) -> None:
             owed.row = merge(work, owed.row, row)
             _park(work, owed)
             return
-    if row.rank < BULK and there.out is not None and there.out.rank >= BULK:
+    if there.out is not None and (row.urgent or (row.rank < BULK and there.out.rank >= BULK)):
         work.out.recall(plan, there.out.row_id)
     state.next = row if state.next is None else merge(work, state.next, row)
 
@@ -76,6 +79,7 @@ def merge(work: Work, earlier: Row, later: Row) -> Row:
     carrier.fields = fold(earlier.fields, later.fields)
     carrier.rank = min(earlier.rank, later.rank)
     carrier.seq = later.seq
+    carrier.urgent |= earlier.urgent or later.urgent
     if earlier.paths or later.paths:
         carrier.paths = {**earlier.paths, **later.paths}
     carrier.tries = max(earlier.tries, later.tries)

@@ -15,6 +15,14 @@ from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps import facts
 from streams.steps.catalog import FieldError, Plan, Shaped
+from streams.steps.consent import (
+    ANSWERED,
+    SUPPRESSING,
+    answered_by,
+    hear,
+    only_what_it_sets,
+    overlay,
+)
 from streams.steps.echo import (
     ROUNDS_MAX,
     Turn,
@@ -81,6 +89,11 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     ]
     if not news:
         return
+    if event.kind.value in ANSWERED:
+        hear(work, event, min(event.occurred_ms, event.received_ms))
+        for plan, row in [pair for pair in news if answered_by(pair[0], event)]:
+            _decide_for(work, plan, source, row, event)  # it waits for no read
+        news = [pair for pair in news if not answered_by(pair[0], event)]
     asking = [plan for plan, _ in news]
     if not open_questions(work, source, event, asking):
         if source.waiting:
@@ -114,7 +127,7 @@ def _at_once(
     mark = work.index.runs.get(event.run) if event.run else None
     if mark is not None and mark.state == "cancelled":
         work.note(row, Standing.cancelled, "run_cancelled", reason=mark.why, by=mark.who)
-    elif event.kind in NOT_FOLLOWED:
+    elif event.kind in NOT_FOLLOWED and not answered_by(plan, event):
         work.note(row, Standing.filtered, f"kind_{event.kind.value}")
     elif stale and source.decided.get(plan.sync) == source.revision and not plan.fact:
         work.note(row, Standing.stale, "older", reason="something newer was known already")
@@ -226,7 +239,16 @@ def _decide_for(
             f"`{plan.sync}` and `{turn.sync}` send it round, more than {ROUNDS_MAX} times an hour"
         )
         shaped = Shaped(shaped.fields, (FieldError("validate", turn.field, "goes_round", words),))
-    _take(work, plan, there, row, shaped, fields, valid=True)
+    if answered_by(plan, event):
+        row.urgent = event.kind.value in SUPPRESSING
+        if only_what_it_sets(work, plan, there, row, event, shaped):
+            offer(work, plan, there, row)
+            advance(work, there)
+            return
+        if event.kind is EventKind.deleted:
+            work.note(row, Standing.filtered, "nothing_there")
+            return
+    _take(work, plan, there, row, shaped, fields, valid=True, kind=event.kind.value)
     if there.blank():
         del work.person.destinations[plan.target]
 
@@ -242,7 +264,7 @@ def _shape(work: Work, plan: Plan, source: Source, event: PlatformEvent) -> Shap
 
 def _take(
     work: Work, plan: Plan, there: Destination, row: Row, shaped: Shaped, fields: Values,
-    *, valid: bool,
+    *, valid: bool, kind: str = "",
 ) -> None:  # fmt: skip
     """Every decided record lands in exactly one branch; then the destination goes on.
 
@@ -252,6 +274,8 @@ def _take(
     source = work.person.sources.get(row.source)
     if source is not None and source.echoes and not plan.fact:
         leave_out(plan, there, source, row)
+    if plan.kinds and row.fields.values and not plan.fact:
+        overlay(work, plan, there, row, kind)
     if shaped.errors:
         first = shaped.errors[0]
         words = "; ".join(f"{e.field}: {e.words}" for e in shaped.errors)

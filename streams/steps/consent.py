@@ -1,0 +1,89 @@
+"""Kinds of events that a sync answers with values of its own: unsubscribed, bounced, deleted.
+
+A sync says what each kind sets at its destination (`kinds:`). An unsubscribe is about the person:
+until somebody subscribes again later, every row of such a sync carries what it sets, whatever the
+mapping says, whether the row comes live, from a run, a release, a resend or a replay. It overtakes
+what is queued for the person, and waits behind nothing that was refused.
+"""
+
+from typing import Any
+
+from schemas.events import EventKind, PlatformEvent
+from streams.steps.catalog import Plan, Shaped
+from streams.steps.rows import Destination, Row, Values
+from streams.steps.values import OBJECT_BITS, drop, stamp_of, timed
+from streams.steps.work import Work
+
+__all__ = [
+    "ANSWERED",
+    "SUPPRESSING",
+    "alone",
+    "answered_by",
+    "hear",
+    "only_what_it_sets",
+    "overlay",
+]
+
+SUPPRESSING = frozenset((EventKind.unsubscribed.value, EventKind.bounced.value))
+CONSENT = SUPPRESSING | {EventKind.subscribed.value}
+ANSWERED = CONSENT | {EventKind.deleted.value}
+
+
+def hear(work: Work, event: PlatformEvent, at_ms: int) -> None:
+    """Remember the latest word on whether the person may be written to."""
+    stamp = (at_ms << OBJECT_BITS) + stamp_of(event.object_key)
+    if event.kind.value in CONSENT and stamp >= work.person.consent[0]:
+        work.person.consent = (stamp, event.kind.value)
+
+
+def answered_by(plan: Plan, event: PlatformEvent) -> bool:
+    """Whether the sync has an answer to this kind."""
+    return event.kind.value in plan.kinds and not plan.fact
+
+
+def overlay(work: Work, plan: Plan, there: Destination, row: Row, kind: str) -> None:
+    """Put what the kind of the event, or the person's standing no, sets over what was mapped.
+
+    A word on consent is as new as whatever stands there: no mapped value, however new, is above it.
+    """
+    stamp, latest = work.person.consent
+    sets = dict[str, Any]()
+    if kind == EventKind.deleted or kind == latest:
+        sets |= plan.kinds.get(kind, {})
+    if latest in SUPPRESSING:
+        sets |= plan.kinds.get(latest, {})
+    if not sets:
+        return
+    times = {name: row.fields.time(name) for name in row.fields.values}
+    for name in sets:
+        times[name] = row.fields.newest()
+        if kind != EventKind.deleted:
+            times[name] = max(stamp, times[name], there.written.time(name))
+    row.fields = timed({**row.fields.values, **sets}, times)
+
+
+def alone(plan: Plan, row: Row) -> None:
+    """Something of the person was refused before: leave of the row what withdraws the consent."""
+    kept = plan.always.union(*(plan.kinds.get(kind, {}) for kind in SUPPRESSING))
+    for name in [n for n in row.fields.values if n not in kept]:
+        drop(row.fields, name)
+
+
+def only_what_it_sets(
+    work: Work, plan: Plan, there: Destination, row: Row, event: PlatformEvent, shaped: Shaped
+) -> bool:  # fmt: skip
+    """The mapping gives no row, or the object is gone: what the kind sets goes out alone, if there
+    is something at the destination that it could concern -> whether it does."""
+    gone = event.kind is EventKind.deleted
+    if not gone and shaped.fields is not None and not shaped.errors:
+        return False
+    if not (there.object_id or there.written.values or there.out):
+        return False
+    stamp = (event.occurred_ms << OBJECT_BITS) + stamp_of(event.object_key)
+    row.fields = Values(stamp, dict[str, object]())
+    overlay(work, plan, there, row, event.kind.value)
+    for name in plan.always:
+        if row.fields.values and name in there.written.values:
+            row.fields.values[name] = there.written.values[name]
+            row.fields.times[name] = there.written.time(name)
+    return bool(row.fields.values)
