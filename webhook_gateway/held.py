@@ -41,16 +41,17 @@ class Held:
 
     def make_room(self, one: "InHand", count: int) -> None:
         """Raises Refused where it cannot be had."""
+        if self.fits(one.stats, count):
+            return
         latest_s = time.monotonic() - READER_S_MIN
         for reader in [*self._readers]:
-            if self.fits(one.stats, count):
-                return
             if reader.began_s > latest_s:
                 break
             if reader is not one:
                 reader.let_go()
-        if not self.fits(one.stats, count):
-            raise Refused(503, "too many bytes in hand")
+                if self.fits(one.stats, count):
+                    return
+        raise Refused(503, "too many bytes in hand")
 
 
 class InHand:
