@@ -4,7 +4,7 @@ interleaved rounds; run it on an idle machine."""
 import subprocess
 import sys
 
-BENCHMARKS = ("benchmarks.engine", "benchmarks.gateway")
+BENCHMARKS = ("benchmarks.engine", "benchmarks.quotas", "benchmarks.gateway")
 
 
 def main() -> None:

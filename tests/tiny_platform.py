@@ -138,6 +138,21 @@ class Account:
     at_once: int = 0
     at_once_most: int = 0
     _now: Counter[str] = field(default_factory=Counter)
+    _keys: dict[str, str] = field(default_factory=dict)
+    """Our key to the object that carries it."""
+    _indexed: int = 0
+    """Objects in `_keys`' making: tests put their own beside them."""
+
+    def holder(self, key: str) -> str | None:
+        if self._indexed != len(self.objects):
+            self._keys = {o["our_key"]: i for i, o in self.objects.items() if "our_key" in o}
+            self._indexed = len(self.objects)
+        return self._keys.get(key)
+
+    def give(self, object_id: str, key: str) -> None:
+        self.objects[object_id]["our_key"] = key
+        self._keys[key] = object_id
+        self._indexed = len(self.objects)
 
     def most_within(self, window_s: float) -> int:
         """The most requests that came in any stretch of so many seconds."""
@@ -295,10 +310,9 @@ def _upsert(account: Account, row: dict[str, Any]) -> dict[str, Any]:
         return {"say": "refused", "value": row["name"]}
     if row.get("name") == "locked":
         return {"say": "busy"}
-    by_key = next((i for i, o in account.objects.items() if o.get("our_key") == row["key"]), None)
-    object_id = row["id"] or by_key or f"p{len(account.objects) + 1}"
+    object_id = row["id"] or account.holder(row["key"]) or f"p{len(account.objects) + 1}"
     there = account.objects.setdefault(object_id, {})
     there.update({k: v for k, v in row.items() if k not in ("id", "key", "row")})
-    there["our_key"] = row["key"]
+    account.give(object_id, row["key"])
     account.writes[row["row"]] += 1
     return {"say": "written", "id": object_id}
