@@ -217,11 +217,12 @@ def _urgency(state: SyncState) -> tuple[int, int]:
 def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     """Send what differs from what stands there; a row of which nothing is left has its fate."""
     row.lane = ""
+    lost: list[str] = []
     if there.written.values or there.written.times:
-        fate = _only_what_differs(plan, there.written, row)
+        fate = _only_what_differs(plan, there.written, row, lost)
         if fate is Standing.stale:
             reason = "the destination has newer values from another object of the person"
-            work.note(row, fate, "older", reason=reason)
+            work.note(row, fate, "older", field=",".join(lost), reason=reason)
             return
         if fate is Standing.unchanged and row.echo:
             echoed(work, row)
@@ -240,12 +241,14 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
             fields=json(row.fields.values),
         ),
     )  # fmt: skip
-    work.note(row, Standing.out)
+    code = "older_left_out" if lost else ""
+    work.note(row, Standing.out, code, field=",".join(lost))
 
 
-def _only_what_differs(plan: Plan, written: Values, row: Row) -> Standing:
+def _only_what_differs(plan: Plan, written: Values, row: Row, lost: list[str]) -> Standing:
     """Leave out of a row what is older than, or equal to, what stands there -> stale, unchanged, or
-    out, if something is left to send. What is equal and newer makes what stands there newer."""
+    out, if something is left to send. What is equal and newer makes what stands there newer.
+    `lost` gets the fields whose older value loses against another one."""
     sent, times = dict[str, object](), dict[str, int]()
     older, equal = False, dict[str, int]()
     for name, value in row.fields.values.items():
@@ -253,6 +256,8 @@ def _only_what_differs(plan: Plan, written: Values, row: Row) -> Standing:
         known = name in written.values
         if (known or name in written.times) and at_ms < written.time(name):
             older = True
+            if known and not same(written.values[name], value):
+                lost.append(name)
         elif known and same(written.values[name], value) and not row.force:
             equal[name] = at_ms
         else:
@@ -261,7 +266,7 @@ def _only_what_differs(plan: Plan, written: Values, row: Row) -> Standing:
         if at_ms != written.time(name):
             written.times[name] = at_ms
     if not sent:
-        return Standing.stale if older and not equal else Standing.unchanged
+        return Standing.stale if lost or (older and not equal) else Standing.unchanged
     for name, at_ms in equal.items():
         if name in plan.always:
             sent[name], times[name] = row.fields.values[name], at_ms

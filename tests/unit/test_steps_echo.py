@@ -143,3 +143,12 @@ def test_what_goes_round_too_often_is_stopped_with_the_names_of_the_syncs() -> N
     assert {p.code for p in parked} == {"goes_round"}
     assert "back" in parked[0].words
     assert "leads" in parked[0].words
+
+
+def test_the_loser_of_a_conflict_is_in_the_journal_with_its_field() -> None:
+    desk = done(sales(started(), {**LEAD, "Phone": "5"}, 3_000))
+    assert hub(desk, {"phone": "4"}, 2_900, thin=True).notes[-1].field == "Phone"
+    hub(desk, {"phone": "3", "company": "initech"}, 2_950, thin=True)
+    assert desk.sent == {"Company": "initech", "Email": "ann@x.io"}
+    [note] = [n for n in desk.notes if n.standing.value == "out"]
+    assert (note.code, note.field) == ("older_left_out", "Phone")
