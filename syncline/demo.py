@@ -329,12 +329,14 @@ class Demo:
         return self._close(kept)
 
     def _close(self, kept: "balance.Reader") -> Balance:
+        """Wait until HubSpot has told everything, and each record of it has a fate."""
         deadline = time.monotonic() + SILENT_S
         while True:
             self.processes.check()
             closed = kept.read()
             lines = closed.lines()
-            if not closed.difference and not sum(line.open for line in lines):
+            told = self.sims.get("hubspot", "webhook")["unsettled"] == 0
+            if told and not closed.difference and not sum(line.open for line in lines):
                 return closed
             if time.monotonic() > deadline:
                 self.say(f"the balance stays open: {dict(total(lines).standings)}")
