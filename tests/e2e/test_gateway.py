@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import threading
@@ -12,6 +13,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import httpx
+import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
@@ -21,6 +23,7 @@ from schemas.parked import ParkedRecord
 from tests.e2e.gateway_world import (  # noqa: F401 - fixtures are found where they are imported
     WAIT_S,
     FreshStack,
+    Gateway,
     Kafka,
     Start,
     event,
@@ -34,6 +37,9 @@ from tests.e2e.gateway_world import (  # noqa: F401 - fixtures are found where t
     until,
 )
 from webhook_gateway.publisher import Publisher, Record, Unconfirmed
+
+KILLS = 20
+AWAY_S = 20.0
 
 
 def test_a_webhook_becomes_events_that_anybody_can_read(
@@ -94,6 +100,32 @@ def test_killed_again_and_again_it_lost_nothing(kafka: Kafka, hub: str, start: S
     assert senders.statuses()[200] > 0
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(900)  # each kill waits for a gateway that serves; a machine may be busy
+def test_of_two_now_one_and_now_the_other_is_killed(kafka: Kafka, hub: str, start: Start) -> None:
+    """Twenty kills under load: of two gateways on one port, now one and now the other. None is
+    killed before it has taken requests; the load never pauses."""
+    first = start(kafka).await_ready()
+    pair = [first, start(kafka, port=first.port)]
+    senders = send(first, hub, count=8)
+    for number in range(KILLS):
+        victim = pair[number % 2]
+        until(lambda victim=victim: _took(victim, hub) >= 5, "it takes requests", 120)
+        victim.end(signal.SIGKILL)
+        pair[number % 2] = start(kafka, port=first.port)
+    before = senders.accepted()
+    until(lambda: senders.accepted() > before + 200, "events are accepted", 120)
+    accepted = senders.end()
+    kept_once(kafka, hub, accepted, set().union(*(s.tried for s in senders.all)))
+    assert senders.statuses()[0] > 0  # connections were broken off
+
+
+def _took(gateway: Gateway, name: str) -> float:
+    if not _listens(gateway.admin_port):
+        return 0
+    return gateway.metric("syncline_gateway_accepted_requests_total", connection=name)
+
+
 def test_without_its_broker_it_says_503_and_goes_on_when_it_is_back(
     fresh_stack: FreshStack, start: Start
 ) -> None:
@@ -111,7 +143,8 @@ def test_without_its_broker_it_says_503_and_goes_on_when_it_is_back(
     assert time.monotonic() - began_s < 1  # at once, not after a time-out
     assert gateway.status("/healthz") == 200
     before = senders.accepted()
-    until(lambda: senders.statuses()[503] > 50, "senders are told to come again")
+    until(lambda: time.monotonic() - began_s > AWAY_S, "the broker is away for long", 2 * AWAY_S)
+    assert senders.statuses()[503] > 50  # senders are told to come again
     assert senders.accepted() == before
     stack.restart_broker()
     until(lambda: senders.accepted() > before + 500, "events are accepted again")
@@ -121,6 +154,33 @@ def test_without_its_broker_it_says_503_and_goes_on_when_it_is_back(
     until(lambda: post(gateway, "late", event(1)).status_code == 200, "definitions are followed")
     accepted = senders.end()
     assert max(s.slowest_s for s in senders.all) < 5  # HubSpot waits no longer
+    kept_once(kafka, "hub", accepted, set().union(*(s.tried for s in senders.all)))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux bounds another process")
+def test_a_broker_whose_disk_is_full(fresh_stack: FreshStack, start: Start) -> None:
+    """Its files may grow no further, so it ends itself in the middle of the load. The gateway
+    promises nothing more, and goes on by itself when the broker is back with room to write."""
+    stack = fresh_stack()
+    kafka = Kafka.of(stack)
+    kafka.define("hub", webhook={"secret": "env:GATEWAY_SECRET"})
+    gateway = start(kafka).await_ready()
+    senders = send(gateway, "hub")
+    until(lambda: senders.accepted() > 200, "events are accepted")
+    largest = max(f.stat().st_size for f in stack.data.rglob("*.log") if f.is_file())
+    pid = stack.pid("kafka")
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (largest + 100_000, hard))
+    until(lambda: senders.statuses()[503] > 20, "senders are told to come again", 120)
+    assert gateway.status("/healthz") == 200
+    until(lambda: gateway.status("/readyz") == 503, "not ready")
+    before = senders.accepted()
+    stack.restart_broker()
+    until(lambda: senders.accepted() > before + 100, "events are accepted again", 300)
+    assert gateway.process.poll() is None
+    accepted = senders.end()
     kept_once(kafka, "hub", accepted, set().union(*(s.tried for s in senders.all)))
 
 
