@@ -311,6 +311,7 @@ class World:
         """Stop all workers and compare everything with a plain fold. Returns records audited."""
         for worker in self.workers:
             if worker.code is None:
+                worker.wake()  # one may have frozen at its point before it took anything
                 self.started(worker)  # before, SIGTERM ends Python as it ends any program
                 worker.terminate()
         self.check_exits()
