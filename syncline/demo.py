@@ -215,6 +215,7 @@ class Demo:
             for worker in workers:
                 worker.join()
         self.bulk_s = time.monotonic() - self.began_s
+        self.ended_ms = int(time.time() * 1000)
 
     def _plan(self) -> list[Moment]:
         if not self.options.accidents:
@@ -472,8 +473,8 @@ class Demo:
 
     def _silence_s(self, at_ms: int) -> float:
         """The longest time without a write at any destination, in the half minute after a kill."""
-        until_ms = at_ms + 30_000
-        writes = [at_ms]
+        until_ms = min(at_ms + 30_000, self.ended_ms)
+        writes = [at_ms, until_ms]
         for platform in ("salesforce", "mailchimp"):
             for entry in self.sims.lines(platform, "ledger", since_ms=str(at_ms)):
                 if entry["at_ms"] > until_ms:
