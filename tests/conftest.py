@@ -6,12 +6,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 
 from syncline import jars
 from syncline.progress import Teller
 from syncline.stack import Stack
 from tests import containers
 from tests.containers import Addresses
+
+
+@pytest.fixture(autouse=True)
+def logs_as_ever() -> Iterator[None]:
+    """A command that runs inside of a test sets up the logs of its process: of all tests after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
