@@ -17,7 +17,7 @@ from tests.containers import Addresses
 
 @pytest.fixture(autouse=True)
 def logs_as_ever() -> Iterator[None]:
-    """A command that runs inside of a test sets up the logs of its process: of all tests after it."""
+    """A command that runs inside of a test sets up the logs of all tests after it."""
     yield
     structlog.reset_defaults()
 
