@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -23,6 +23,7 @@ from schemas.base import Message
 from schemas.codec import Codec
 from schemas.commands import Priority, UploadBatch, UploadRow
 from schemas.definitions import Connection, Definition, Sync
+from schemas.follow import Follower
 from schemas.outcomes import RecordOutcome
 from tests.tiny_platform import TinyServer
 
@@ -51,7 +52,7 @@ class World:
         self.server = TinyServer()
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self._starts = itertools.count()
-        self._readers: dict[str, tuple[Consumer, list[Any], int]] = {}
+        self._readers: dict[str, tuple[Follower, list[Any]]] = {}
         self._producer = Producer({**self.kafka, "partitioner": "murmur2_random", "linger.ms": 5})
 
     def __enter__(self) -> "World":
@@ -76,8 +77,8 @@ class World:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        for consumer, _, _ in self._readers.values():
-            consumer.close()
+        for follower, _ in self._readers.values():
+            follower.close()
         self.server.__exit__()
 
     # ---- definitions
@@ -185,19 +186,12 @@ class World:
     def read(self, topic: str) -> list[Any]:
         """All messages of this platform so far, decoded. Call it again for more."""
         if topic not in self._readers:
-            consumer = Consumer(
-                {**self.kafka, "group.id": "test", "auto.offset.reset": "earliest",
-                 "isolation.level": "read_committed", "enable.auto.commit": False}
-            )  # fmt: skip
-            consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
-            self._readers[topic] = consumer, [], 0
-        consumer, found, _ = self._readers[topic]
-        while records := consumer.consume(1000, 0.3):
-            for record in records:
-                assert record.error() is None, record.error()
-                if topic == topics.JOURNAL and not record.key().startswith(self.platform.encode()):
-                    continue  # another test's
-                found.append(self.codec.decode(record.value()))
+            self._readers[topic] = Follower(self.kafka, topic), []
+        follower, found = self._readers[topic]
+        for record in follower.read_to_end():
+            if topic == topics.JOURNAL and not record.key().startswith(self.platform.encode()):
+                continue  # another test's
+            found.append(self.codec.decode(record.value()))
         return found
 
     def outcomes(self) -> list[RecordOutcome]:
