@@ -23,7 +23,7 @@ COMMIT_S = 0.05
 COMMIT_MESSAGES = 4_000
 HUNG_S = 60.0
 """A commit that takes longer never ends: a client has hung in one whose broker went away
-(docs/decisions/0004). Longer than what `Transactions` waits for by itself."""
+(docs/decisions/0004). Longer than any single wait of `Transactions`."""
 
 
 class Commits:

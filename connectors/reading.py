@@ -194,8 +194,8 @@ class Reader:
     out in full calls.
     """
 
-    def __init__(self, account: "Account", fields: tuple[str, ...]) -> None:
-        self.account, self.fields = account, fields
+    def __init__(self, account: "Account", object_type: str, fields: tuple[str, ...]) -> None:
+        self.account, self.object_type, self.fields = account, object_type, fields
         self.wanted: dict[Wanted, None] = {}
         self.rows_max = 0
         """Learned from refusals; 0: as many as the platform says."""
@@ -211,23 +211,25 @@ class Reader:
         while self.wanted:
             taken = next(iter(self.wanted)).taken
             asked, page = await _until_it_works(account, taken, self._once)
-            account.gate.answered(account.office.now_s())
+            if asked:
+                account.gate.answered(account.office.now_s())
             here = {found.object_id: found for found in page.records}
             for wanted, mine in asked.items():
+                if wanted not in self.wanted:
+                    continue  # handed on while the call was under way: it is asked anew
                 wanted.taken.sends += _read(
                     account.office.platform, wanted.taken, mine, here, account.office.wire
                 )
                 for name in mine:
                     del wanted.left[name]
                 if not wanted.left:
-                    self.wanted.pop(wanted, None)
+                    del self.wanted[wanted]
                     wanted.answered.set()
 
     async def _once(self, client: Client) -> tuple[dict[Wanted, list[str]], Page]:
         """One call, and for whom it was begun: who asks while it is under way may know of a newer
         change. A refusal as a whole is halved until the id to blame stands alone."""
-        object_type = next(iter(self.wanted)).taken.object_type
-        spec = client.spec.objects[object_type]
+        spec = client.spec.objects[self.object_type]
         while True:
             names: list[str] = []
             asked: dict[Wanted, list[str]] = {}
@@ -239,7 +241,7 @@ class Reader:
                         return {}, Page([])
                     with trail(Trail(another=permit.another, answered=permit.answered)):
                         page = await client.connector.fetch_records(
-                            ByIds(object_type, tuple(names), self.fields)
+                            ByIds(self.object_type, tuple(names), self.fields)
                         )
             except PlatformError as error:
                 if not isinstance(client.connector.handle_error(error), Parked | TooLarge):
@@ -269,7 +271,7 @@ async def read(account: "Account", taken: Taken, command: dict[str, Any]) -> Non
     deleted, so that nobody waits for it."""
     fields = tuple(command["fields"])
     key = (taken.connection, taken.object_type, fields)
-    reader = account.readers.setdefault(key, Reader(account, fields))
+    reader = account.readers.setdefault(key, Reader(account, taken.object_type, fields))
     wanted = Wanted(taken, dict.fromkeys(command["object_ids"]))
     if wanted.left:
         reader.add(wanted)
