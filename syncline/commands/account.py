@@ -17,6 +17,7 @@ from schemas.follow import Definitions
 from schemas.handover import Learned
 from syncline import acts, cluster
 from syncline.errors import Failed, Misused
+from syncline.options import Why
 from syncline.settings import Settings
 from syncline.watching import Watch
 
@@ -25,7 +26,6 @@ app = typer.Typer(help="Accounts at platforms: list, close, open.", no_args_is_h
 WORKER_S = 1.5
 """A connectors worker that has rows of the account confirms within about half a second."""
 Name = Annotated[str, typer.Argument(help="Connection, account, or PLATFORM/ACCOUNT.")]
-Why = Annotated[str, typer.Option(help="Reason, kept in the journal.")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait until it holds; 0: do not.")]
 
 

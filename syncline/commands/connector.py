@@ -14,6 +14,7 @@ from connectors.declared_structure import structural
 from connectors.registry import CONNECTORS, DESCRIPTIONS
 from ratelimits import registry as quotas
 from syncline.errors import Misused
+from syncline.options import Json
 
 app = typer.Typer(help="Write and check descriptions of platforms.", no_args_is_help=True)
 
@@ -21,7 +22,6 @@ SKELETON = DESCRIPTIONS.parent / "declared_new.yaml"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 Folder = Annotated[Path, typer.Option(help="Where descriptions are.")]
 Quotas = Annotated[Path, typer.Option(help="Where files of quotas are.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()

@@ -23,10 +23,10 @@ from mappings.fields import FieldList, check_row
 from mappings.functions import FUNCTIONS
 from schemas.yamlfile import ConfigInvalid, Lines, load_yaml, read_yaml, validated
 from syncline.errors import Misused
+from syncline.options import Json
 
 app = typer.Typer(help="Check and try mapping documents.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Source = Annotated[Path | None, typer.Option(help="Field list (YAML) of the source's objects.")]
 Destination = Annotated[Path | None, typer.Option(help="Field list (YAML) of the destination's.")]
 RECORD_BYTES_MAX = 1024 * 1024

@@ -19,6 +19,7 @@ from streams.definitions import Catalogs
 from syncline import acts, cluster, unparking
 from syncline.errors import Failed, Misused
 from syncline.mending import Mend, Tried, grouped, parse, tried
+from syncline.options import Json, Why
 from syncline.settings import Settings
 from syncline.watching import Watch
 
@@ -27,14 +28,12 @@ app = typer.Typer(
 )
 
 SHOWN = 20
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Sync = Annotated[str, typer.Option(help="Only this sync.")]
 Code = Annotated[str, typer.Option(help="Only this code, e.g. INVALID_EMAIL_ADDRESS.")]
 Field = Annotated[str, typer.Option(help="Only where this destination field was refused.")]
 Group = Annotated[str, typer.Option(help="Only this group, as `parked list` names it.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids, as `parked list --records` shows.")]
 All = Annotated[bool, typer.Option("--all", help="All that the other options select.")]
-Why = Annotated[str, typer.Option(help="Reason, kept in the journal.")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait until it has happened; 0: do not.")]
 Set = Annotated[
     list[str] | None,

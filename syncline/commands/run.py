@@ -16,12 +16,11 @@ from schemas.follow import Definitions
 from schemas.runs import RunView
 from syncline import acts, cluster
 from syncline.errors import Failed
+from syncline.options import Json, Why
 from syncline.settings import Settings
 
 app = typer.Typer(help="Bulk runs: start, show, pause, resume, cancel.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Why = Annotated[str, typer.Option(help="Reason, kept in the journal.")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait for it; 0: do not.")]
 
 

@@ -12,12 +12,12 @@ from schemas.control import Act, ActKind
 from schemas.follow import Definitions
 from syncline import acts, cluster
 from syncline.errors import Failed
+from syncline.options import Why
 from syncline.watching import Watch
 
 app = typer.Typer(help="Syncs: list, pause, resume.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of the sync.")]
-Why = Annotated[str, typer.Option(help="Reason, kept in the journal.")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait until it holds; 0: do not.")]
 
 

@@ -9,13 +9,12 @@ from rich.table import Table
 
 from schemas.topics import TOPICS, Topic
 from syncline import cluster
+from syncline.options import Json
 from syncline.settings import Settings
 
 app = typer.Typer(
     help="The topics: who writes, who reads, how long they are kept.", no_args_is_help=True
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
