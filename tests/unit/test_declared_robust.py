@@ -73,7 +73,12 @@ def test_any_record_is_read(record: Any) -> None:
 @settings(max_examples=50, deadline=None)
 def test_what_a_template_makes_is_json(known: Any, template: Any) -> None:
     scope = known if isinstance(known, dict) else {"data": known}
-    made = compiled({"x": template, "y": "$data.id | $errors", "z": "{data} {id:json}"})(scope)
+    try:
+        form = compiled({"x": template, "y": "$data.id | $errors", "z": "{data} {id:json}"})
+    except ValueError as error:  # said of a description when it is read, long before any row
+        assert "is no path" in str(error)
+        return
+    made = form(scope)
     msgspec.json.encode(made)
     assert look(made, "z") is not None
 
