@@ -4,7 +4,9 @@ interleaved rounds; run it on an idle machine."""
 import subprocess
 import sys
 
-BENCHMARKS = ("benchmarks.engine", "benchmarks.quotas", "benchmarks.gateway")
+BENCHMARKS = (
+    "benchmarks.engine", "benchmarks.quotas", "benchmarks.isolation", "benchmarks.gateway",
+)  # fmt: skip
 
 
 def main() -> None:
