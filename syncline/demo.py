@@ -7,8 +7,6 @@ at the end compares what the platforms hold.
 """
 
 import contextlib
-import itertools
-import json
 import os
 import random
 import shutil
@@ -17,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,23 +26,21 @@ from confluent_kafka import KafkaException
 
 from audit.balance import Balance, total
 from audit.read import Log, parked_records
-from mappings.document import MappingDocument, load
 from schemas import topics
 from schemas.journal import FATES, Standing
 from schemas.parked import ParkedRecord
 from schemas.runs import RunView
-from schemas.yamlfile import load_yaml
 from syncline import cluster, report
 from syncline.commands import balance, run
+from syncline.demo_report import SAMPLE_S, Findings, contacts, mended_address, told
 from syncline.errors import Failed
-from syncline.platforms import TEN_SECONDS, Simulators
+from syncline.platforms import EXAMPLE, TEN_SECONDS, Simulators
 from syncline.settings import Settings
 from syncline.stack import Stack
 from syncline.supervisor import Supervisor
 
 __all__ = ["Demo", "Options"]
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples/hubspot-to-salesforce-and-mailchimp"
 SYNCS = ("leads", "newsletter")
 SECRETS = {
     "HUBSPOT_TOKEN": "hubspot-token", "HUBSPOT_SECRET": "hubspot-client-secret",
@@ -56,9 +52,6 @@ FIX = {"Email": "email", "Company": "company", "Title": "jobtitle", "City": "cit
 """Salesforce's field to the contact's property behind it."""
 SILENT_S = 240.0
 """So long without any progress, and the demo gives up and says where it stands."""
-SAMPLE_S = 0.1
-CALM_MS = (5_000, 15_000)
-"""So long before and after an accident changes are not calm."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,8 @@ class Demo:
             self._start()
             self._run()
             closed = self._settle()
-            return self._report(closed, time.monotonic() - started_s)
+            self.say("comparing what the platforms hold")
+            return told(self._findings(closed, time.monotonic() - started_s))
 
     # start
 
@@ -279,12 +273,12 @@ class Demo:
         docs/guarantees.md, P2).
         """
         draw = random.Random(f"live:{self.options.seed}")  # noqa: S311 - a plan, no secret
-        contacts = list(self._contacts())
+        people = list(contacts(self.sims))
         counts: dict[str, int] = {}
-        for c in contacts:
+        for c in people:
             counts[c.address] = counts.get(c.address, 0) + 1
-        among = [c.id for c in contacts if _ordinary(c) and counts[c.address] == 1]
-        addresses = {c.id: c.address for c in contacts}
+        among = [c.id for c in people if _ordinary(c) and counts[c.address] == 1]
+        addresses = {c.id: c.address for c in people}
         hot = draw.sample(among, max(1, len(among) // 1000))
         serial = 0
         while not stop.is_set():
@@ -345,7 +339,6 @@ class Demo:
             time.sleep(0.5)
 
     def _parked(self) -> list[ParkedRecord]:
-
         return list(parked_records(self.settings.kafka_config(), self.codec).values())
 
     def _mend(self) -> None:
@@ -359,7 +352,7 @@ class Demo:
             if FIX[record.field] != "email":
                 by_field.setdefault(FIX[record.field], []).append(record)
             elif self.mended < 3:  # an address is each one's own
-                value = f"email={_mended_address(record)}"
+                value = f"email={mended_address(record)}"
                 self._command(
                     "parked", "fix", record.parked_id, "--set", value, "--release",
                     "--why", "typing mistake",
@@ -372,173 +365,14 @@ class Demo:
             )  # fmt: skip
             self.mended += len(records)
 
-    # report
-
-    def _contacts(self) -> Iterator[report.Contact]:
-        for held in self.sims.lines("hubspot", "contents"):
-            yield report.Contact(held["id"], held["values"], held["changed_ms"])
-
-    def _report(self, closed: Balance, wall_s: float) -> dict[str, Any]:
-        self.say("comparing what the platforms hold")
-        contacts = list(self._contacts())
-        parked = self._parked()
-        destinations: dict[str, Any] = {}
-        disorder: list[str] = []
-        latencies: list[int] = []
-        calm: list[int] = []
-        for sync, platform, mapping, address, twins in (
-            ("leads", "salesforce", "hubspot_contact_to_salesforce_lead", "Email", SALESFORCE),
-            ("newsletter", "mailchimp", "hubspot_contact_to_mailchimp_member", "email_address",
-             MAILCHIMP),
-        ):  # fmt: skip
-            document = load(load_yaml(EXAMPLE / f"mappings/{mapping}.yaml", MappingDocument))
-            owed = frozenset(_address(p) for p in parked if p.sync == sync)
-            held = [
-                report.Held(h["id"], str(h["values"].get(address, "")).lower(), h["values"])
-                for h in self.sims.lines(platform, "contents")
-                if not h["archived"]
-            ]
-            mended = self._mended(sync, parked)
-            verdict = report.compare(
-                contacts, [h for h in held if h.address not in mended], document, owed | mended
-            )
-            effects = self.sims.get(platform, "effects")
-            writes = [
-                report.Write(e["id"], name, pair[1], e["at_ms"])
-                for e in self.sims.lines(platform, "ledger", updates_only="true")
-                for name, pair in e.get("changes", {}).items()
-            ]
-            disorder += report.disorder(self.changes, writes, twins)
-            latencies += report.latencies_ms(self.changes, writes, twins)
-            calm += report.latencies_ms(filter(self._is_calm, self.changes), writes, twins)
-            destinations[platform] = {
-                "expected": verdict.expected,
-                "present": verdict.present,
-                "mended": sum(h.address in mended for h in held),
-                "missing": len(verdict.missing),
-                "wrong_fields": len(verdict.wrong_fields),
-                "persons_twice": len(verdict.persons_twice) + len(verdict.strangers),
-                "duplicate_effects": effects["returns"] + effects["twice_total"],
-                "examples": (verdict.missing + verdict.wrong_fields + verdict.persons_twice
-                             + verdict.strangers)[:10],
-            }  # fmt: skip
-        stats = {p: self.sims.get(p, "stats") for p in self.sims.urls}
-        windows = [w for s in stats.values() for w in s["windows"].values()]
-        latencies.sort()
-        calm.sort()
-        everything = total(closed.lines())
-        return {
-            "contacts": len(contacts),
-            "seed": self.options.seed,
-            "fast": self.options.fast,
-            "destinations": destinations,
-            "parked": {
-                "refused": len(self.refused),
-                "mended": self.mended,
-                "left": len(parked),
-                "without_reason": sum(not (p.code and p.words) for p in parked),
-                "by_code": _count(f"{p.sync}: {p.code}" for p in self.refused),
-            },
-            "balance_difference": closed.difference,
-            "balance_open": everything.open,
-            "balance": dict(everything.standings),
-            "order_violations": len(disorder),
-            "quota_refusals": sum(w["refused"] for w in windows),
-            "quota_overspends": sum(w["overspends"] for w in windows),
-            "quota_use": self._quota_use(),
-            "kills": [{**kill, "silence_s": self._silence_s(kill["at_ms"])} for kill in self.kills],
-            "live_changes": len(self.changes),
-            "latency_ms": {
-                "p50": _percentile(latencies, 0.5), "p95": _percentile(latencies, 0.95),
-                "measured": len(latencies), "p95_calm": _percentile(calm, 0.95),
-            },
-            "contacts_per_s": round(self.options.contacts / self.bulk_s, 1),
-            "bulk_s": round(self.bulk_s, 1),
-            "wall_s": round(wall_s, 1),
-            "memory_bytes_max": self.memory_max,
-        }  # fmt: skip
-
-    def _mended(self, sync: str, parked: list[ParkedRecord]) -> frozenset[str]:
-        """Addresses of persons whose refused value was mended by hand, the old and the new ones:
-        what they hold there is what the source does not say."""
-        if sync != "leads":
-            return frozenset()
-        owed = {p.parked_id for p in parked}
-        done = [p for p in self.refused if p.sync == sync and p.parked_id not in owed]
-        return frozenset(a for p in done for a in (_address(p), _mended_address(p)))
-
-    def _is_calm(self, change: report.Change) -> bool:
-        """Nothing was killed around the time at which it was made."""
-        return not any(-CALM_MS[0] < change.at_ms - k["at_ms"] < CALM_MS[1] for k in self.kills)
-
-    def _silence_s(self, at_ms: int) -> float:
-        """The longest time without a write at any destination, in the half minute after a kill."""
-        until_ms = min(at_ms + 30_000, self.ended_ms)
-        writes = [at_ms, until_ms]
-        for platform in ("salesforce", "mailchimp"):
-            for entry in self.sims.lines(platform, "ledger", since_ms=str(at_ms)):
-                if entry["at_ms"] > until_ms:
-                    break
-                writes.append(entry["at_ms"])
-        writes.sort()
-        gaps = (later - sooner for sooner, later in itertools.pairwise(writes))
-        return round(max(gaps, default=0) / 1000, 1)
-
-    def _quota_use(self) -> dict[str, Any]:
-        """Tokens spent ÷ tokens that could have been spent, while work waited at the worker."""
-        spans: dict[str, list[tuple[float, float]]] = {}
-        for (at, waits), (after, _) in zip(self.samples, self.samples[1:], strict=False):
-            for platform, waiting in waits.items():
-                if waiting:
-                    mine = spans.setdefault(platform, [])
-                    if mine and at - mine[-1][1] < 2 * SAMPLE_S:
-                        mine[-1] = (mine[-1][0], after)
-                    else:
-                        mine.append((at, after))
-        return {
-            platform: self.sims.post(
-                platform,
-                "use",
-                {"window": WINDOWS[platform], "spans": [[a * 1000, b * 1000] for a, b in mine]},
-            )
-            for platform, mine in spans.items()
-            if platform in WINDOWS and not self.options.fast
-        }
-
-
-SALESFORCE = {
-    "Title": "jobtitle",
-    "Company": "company",
-    "LastName": "lastname",
-    "City": "city",
-    "Email": "email",
-}
-MAILCHIMP = {"COMPANY": "company", "LNAME": "lastname", "email_address": "email"}
-WINDOWS = {"hubspot": "ten_seconds"}
-"""The window of each platform that binds. Salesforce has only a day's, and Mailchimp's ten
-connections hold nobody up where answers take milliseconds."""
-
-
-def broken(told: dict[str, Any]) -> list[str]:
-    """The promises that a report shows broken; empty: all kept."""
-    wrong = [
-        f"{platform}: {count} {name.replace('_', ' ')}"
-        for platform, there in told["destinations"].items()
-        for name in ("missing", "wrong_fields", "persons_twice", "duplicate_effects")
-        if (count := there[name])
-    ]
-    wrong += [
-        f"{told[name]} {name.replace('_', ' ')}"
-        for name in ("balance_difference", "balance_open", "order_violations", "quota_refusals",
-                     "quota_overspends")
-        if told[name]
-    ]  # fmt: skip
-    arrived = told["destinations"]["salesforce"]["mended"]
-    if arrived != told["parked"]["mended"]:
-        wrong.append(f"{told['parked']['mended'] - arrived} mended records did not arrive")
-    if told["parked"]["without_reason"]:
-        wrong.append(f"{told['parked']['without_reason']} parked records without a reason")
-    return wrong
+    def _findings(self, closed: Balance, wall_s: float) -> Findings:
+        return Findings(
+            seed=self.options.seed, contacts=self.options.contacts, fast=self.options.fast,
+            sims=self.sims, changes=self.changes, kills=self.kills, samples=self.samples,
+            refused=self.refused, mended=self.mended, parked=self._parked(), closed=closed,
+            ended_ms=self.ended_ms, bulk_s=self.bulk_s, wall_s=wall_s,
+            memory_max=self.memory_max,
+        )  # fmt: skip
 
 
 def _ordinary(contact: report.Contact) -> bool:
@@ -546,25 +380,6 @@ def _ordinary(contact: report.Contact) -> bool:
     address, host = contact.address, contact.address.rpartition("@")[2]
     sound = "." in host and ".." not in address and not address.endswith(".")
     return bool(address) and sound and max(map(len, contact.properties.values())) < 40
-
-
-def _address(record: ParkedRecord) -> str:
-    return str(json.loads(record.source).get("email") or "").strip().lower()
-
-
-def _mended_address(record: ParkedRecord) -> str:
-    return f"mended.{record.record_no}@example.com"
-
-
-def _count(names: Any) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
-def _percentile(values: Sequence[int], share: float) -> int | None:
-    return values[min(len(values) - 1, int(share * len(values)))] if values else None
 
 
 def _free_port() -> int:

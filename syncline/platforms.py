@@ -12,7 +12,9 @@ import httpx
 
 from syncline.errors import Failed
 
-__all__ = ["TEN_SECONDS", "Simulators"]
+__all__ = ["EXAMPLE", "TEN_SECONDS", "Simulators"]
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples/hubspot-to-salesforce-and-mailchimp"
 
 READY_S = 120.0
 TEN_SECONDS = 60

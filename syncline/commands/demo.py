@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.runs import RunView
-from syncline.demo import Demo, Options, broken
+from syncline.demo import Demo, Options
+from syncline.demo_report import broken
 from syncline.errors import Failed
 
 app = typer.Typer()
