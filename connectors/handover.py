@@ -16,6 +16,7 @@ from schemas.base import Message
 from schemas.codec import Codec, Undecodable
 from schemas.follow import Follower
 from schemas.handover import Intent, Learned, Lease
+from schemas.kafka_log import KAFKA_LOG
 from schemas.topics import HANDOVER
 
 __all__ = ["Handover", "Inherited", "intent_key", "learned_key", "lease_key"]
@@ -65,6 +66,7 @@ class Handover:
         self._kafka, self._codec = dict(kafka), codec
         self._producer = Producer(
             {
+                "logger": KAFKA_LOG,
                 **kafka,
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",

@@ -20,6 +20,7 @@ from confluent_kafka import (
 )
 
 from connectors.exits import leave
+from schemas.kafka_log import KAFKA_LOG
 
 __all__ = ["Intake", "Owner", "Record"]
 
@@ -70,6 +71,7 @@ class Intake:
         self._topic, self._owner = topic, owner
         self.consumer = Consumer(
             {
+                "logger": KAFKA_LOG,
                 **kafka,
                 "group.id": group,
                 "group.instance.id": instance,

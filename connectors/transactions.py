@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from connectors.exits import leave
 from connectors.settling import Send
+from schemas.kafka_log import KAFKA_LOG
 
 __all__ = ["Transactions"]
 
@@ -41,6 +42,7 @@ class Transactions:
         self._generation = generation
         self._producer = Producer(
             {
+                "logger": KAFKA_LOG,
                 **kafka,
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": int(TIMEOUT_S * 1000),
