@@ -41,6 +41,7 @@ NOT_FOUND = 404
 MESSAGES: tuple[type[Message], ...] = (
     events.PlatformEvent, events.ResolvedRecord,
     identity.AddressAsked, identity.AddressAnswered, identity.LinkClaim,
+    identity.ObjectMerged, identity.Join, identity.Moved,
     commands.UploadBatch, commands.FetchPages, commands.ReadObjects, commands.Recall,
     commands.CheckJob,
     outcomes.RecordOutcome, outcomes.AccountState,

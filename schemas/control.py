@@ -25,6 +25,7 @@ class ActKind(StrEnum):
     discard = "discard"
     account_close = "account_close"
     resend = "resend"
+    unjoin = "unjoin"
 
 
 class Target(Message):

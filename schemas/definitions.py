@@ -45,7 +45,20 @@ class Identify(Config):
     """Which key says that two objects are one person."""
 
     field: str = Field(description="Source field, by the platform's own name, e.g. `email`.")
-    normalise: Literal["email", "text"] = "email"
+    normalise: Literal["email", "email_case", "email_plus", "text"] = Field(
+        default="email",
+        description="`email`: in small letters. `email_case`: only the domain is. `email_plus`: as "
+        "`email`, without `+` and what follows it in the mailbox. `text`: as it is, not compared "
+        "with addresses.",
+    )
+    shared: bool = Field(
+        default=False,
+        description="Two of these objects with one address stay two persons (a family, an office).",
+    )
+    joins: Literal["automatic", "ask", "never"] = Field(
+        default="ask",
+        description="An object of one person shows the key of another: join the two, ask, or not.",
+    )
 
 
 def _network(text: str) -> str:

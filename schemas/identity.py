@@ -2,9 +2,9 @@
 
 from pydantic import Field
 
-from schemas.base import Message
+from schemas.base import Message, PersonalBytes
 
-__all__ = ["AddressAnswered", "AddressAsked", "LinkClaim"]
+__all__ = ["AddressAnswered", "AddressAsked", "Join", "LinkClaim", "Moved", "ObjectMerged"]
 
 
 class AddressAsked(Message):
@@ -16,14 +16,22 @@ class AddressAsked(Message):
     identity: str = Field(description="Keyed hash of the normalised identifying key.")
     object_key: str = Field(description="Who asks, and where the answer goes.")
     proposed: str = Field(description="Person key that the asker gets if nobody owns the identity.")
+    alone: str = Field(
+        default="",
+        description="`connection:object_type` whose objects may share an address and yet be several "
+        "persons: only the first of them gets the owner. Empty: all get the owner.",
+    )
 
 
 class AddressAnswered(Message):
     """The owner of an identity. Topic `identities.answered`, keyed by the asking object."""
 
-    identity: str
+    identity: str = Field(description="As asked; `was:` and an object key: see ObjectMerged.")
     object_key: str
-    person: str
+    person: str = Field(description="Empty: that object was never seen.")
+    kept_from: str = Field(
+        default="", description="Owner of an address that is shared: `person` is somebody else."
+    )
 
 
 class LinkClaim(Message):
@@ -34,3 +42,48 @@ class LinkClaim(Message):
 
     object_key: str
     person: str
+
+
+class ObjectMerged(Message):
+    """The platform made one object of two, or gave an object another id: `object_key` is `into` now.
+
+    Topic `identities.answered`, keyed by the object that is gone.
+    """
+
+    object_key: str
+    into: str = Field(description="Object key.")
+    person: str = Field(
+        description="Whose `into` is. Empty: nobody knows it yet, and it asks whose this one was; "
+        "the answer is an AddressAnswered for `was:object_key`."
+    )
+
+
+class Join(Message):
+    """Two persons are one, or may be. Topic `acts`, keyed by `person`; passed on to where a person
+    has moved, so that of two the one with the smaller key stays: no circle can come to be.
+    """
+
+    join_id: str = Field(description="The same for both directions.")
+    person: str
+    into: str
+    automatic: bool = Field(default=False, description="False: only proposed, somebody approves.")
+    why: str = ""
+    who: str = ""
+    by_object: str = Field(default="", description="Object key of the object that told it.")
+    gone: str = Field(default="", description="Object key that exists no longer at its platform.")
+    became: str = Field(default="", description="Object key that `gone` is now.")
+    at_ms: int
+
+
+class Moved(Message):
+    """Everything that is known of a person, on its way to another person's row, or, when a join is
+    undone, back to its own. Topic `acts`, keyed by the receiver.
+    """
+
+    join_id: str
+    person: str = Field(description="Whose row it is.")
+    into: str = Field(description="To whom it moves; the person itself: back.")
+    who: str = ""
+    why: str = ""
+    at_ms: int
+    row: PersonalBytes = Field(description="Row of the table `people`.")

@@ -44,6 +44,10 @@ class JournalKind(StrEnum):
     account_state = "account_state"
     parked = "parked"
     confirmed = "confirmed"
+    join_proposed = "join_proposed"
+    joined = "joined"
+    join_undone = "join_undone"
+    kept_apart = "kept_apart"
 
 
 class RowNote(Message):
@@ -81,7 +85,7 @@ class JournalEntry(Message):
     account: str = ""
     rows: list[RowNote] = []
     mapping: str = Field(default="", description="name@version#hash that decided.")
-    # run_state
+    # run_state; of joins: the person who moves, and the one to whom
     before: str = ""
     after: str = ""
     why: str = ""

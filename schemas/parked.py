@@ -18,6 +18,7 @@ class Stage(StrEnum):
     validate = "validate"
     upload = "upload"
     decode = "decode"
+    join = "join"
 
 
 class ParkedRecord(Message):
@@ -25,7 +26,8 @@ class ParkedRecord(Message):
 
     Key and `parked_id`: `sync:person` where a person's state is owed (a newer refusal replaces an
     older one), the row id for facts, the event id at intake, `topic-partition-offset` for what
-    cannot be decoded.
+    cannot be decoded, the join's id where two persons may be one (release: they are; discard: they
+    are not).
     """
 
     parked_id: str
