@@ -5,7 +5,7 @@ batches, matching, retries, checkpoints. A connector never sleeps, never retries
 its access token.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol
@@ -36,7 +36,7 @@ __all__ = [
 Fields = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)  # not frozen: whoever lets it pass sets its traceback
 class PlatformError(Exception):
     """An answer that is no success, or none at all (`status` 0).
 
@@ -68,6 +68,8 @@ class ObjectSpec:
     read_quota: str = "read"
     match_quota: str = ""
     """Of `ByKeys`, where it is another than `read_quota`."""
+    count_quota: str = ""
+    """Of `Count`; empty: the platform cannot be asked, its pages may still tell."""
     key_field: str = ""
     """Destination field that holds our person key (external id); empty: identity by `match`."""
     identity_field: str = ""
@@ -96,9 +98,17 @@ class Spec:
     config: type[BaseModel]
     secrets: tuple[str, ...]
     """Names of the secrets that a connection must refer to."""
+    secrets_instead: tuple[tuple[str, ...], ...] = ()
+    """Other sets of which one may be given as a whole, in place of `secrets`."""
     fetchable: frozenset[str] = frozenset()
     """Object types that `fetch_records` can list."""
     fetch_pages_max: int = 20
+
+    def wanted(self, given: Collection[str]) -> tuple[str, ...]:
+        """The secrets that a connection with these must have: those of the set that it has whole,
+        else of the one that it has begun, else `secrets`."""
+        sets = (self.secrets, *self.secrets_instead)
+        return max(sets, key=lambda names: (set(names) <= set(given), len(set(names) & set(given))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +160,15 @@ class FieldsOf:
     object_type: str
 
 
-Fetch = Changes | ByIds | ByKeys | FieldsOf
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many objects does the platform hold? Answered in `Page.total`; asked once a run, of what
+    has a `count_quota`."""
+
+    object_type: str
+
+
+Fetch = Changes | ByIds | ByKeys | FieldsOf | Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +204,8 @@ class Page:
     records: Sequence[Found]
     cursor: str = ""
     last: bool = True
+    total: int = -1
+    """Objects that the platform holds, where it says so; else -1."""
 
 
 @dataclass(frozen=True, slots=True)

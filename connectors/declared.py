@@ -19,6 +19,7 @@ from connectors.base import (
     ByIds,
     ByKeys,
     Changes,
+    Count,
     Fetch,
     FieldsOf,
     Http,
@@ -186,6 +187,8 @@ class Declared:
                 return Page([one for one in found if one.key.lower() in asked], "", last)
             case FieldsOf():
                 return await self._fields(shape)
+            case Count():  # no description names a count_quota
+                return Page([])
 
     async def _fields(self, shape: Shape) -> Page:
         """The platform's list; where it has none, what the description names, after a probe."""

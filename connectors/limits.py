@@ -24,7 +24,10 @@ def limits_of(connection: Connection | None, spec: Spec) -> registry.Limits:
     groups = {
         group
         for o in spec.objects.values()
-        for group in (o.read_quota, o.write_quota, o.match_quota or o.read_quota)
+        for group in (
+            o.read_quota, o.write_quota, o.match_quota or o.read_quota,
+            o.count_quota or o.read_quota,
+        )
     }
     if not (registry.FOLDER / f"{spec.platform}.json").exists():
         return registry.Limits(

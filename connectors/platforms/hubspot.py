@@ -14,9 +14,11 @@ import msgspec
 from pydantic import BaseModel, Field, SecretStr
 
 from connectors.base import (
+    Answer,
     ByIds,
     ByKeys,
     Changes,
+    Count,
     Fetch,
     FieldsOf,
     Found,
@@ -28,6 +30,7 @@ from connectors.base import (
     Spec,
     milliseconds,
 )
+from connectors.oauth import LoginRefused, Tokens, login
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
 
 PAGE_RECORDS = 100  # page "Contacts", list: limit at most 100
@@ -36,7 +39,8 @@ PASSING = frozenset({423, 502, 503, 504, 521, 522, 523, 524, 525, 526})  # page 
 
 
 class HubSpotConfig(BaseModel, frozen=True, extra="forbid"):
-    """What an operator fills in. The secret `token` is a private app's access token."""
+    """What an operator fills in. The secret `token` is a private app's access token; in its place
+    `client_id`, `client_secret` and `refresh_token` of an app that was authorised by OAuth."""
 
     key_property: str = Field(
         default="syncline_id",
@@ -62,15 +66,17 @@ class _Paging(msgspec.Struct):
 class _Listing(msgspec.Struct):
     results: list[msgspec.Raw]
     paging: _Paging | None = None
+    total: int = -1
 
 
 class HubSpot:
-    """One portal, through one private app."""
+    """One portal, through one private or authorised app."""
 
     spec: ClassVar[Spec] = Spec(
         platform="hubspot",
         config=HubSpotConfig,
         secrets=("token",),
+        secrets_instead=(("client_id", "client_secret", "refresh_token"),),
         base_url="https://api.hubapi.com",
         objects={
             "contact": ObjectSpec(
@@ -80,13 +86,19 @@ class HubSpot:
                 key_field="syncline_id",
                 key_option="key_property",
                 match_quota="search",
+                count_quota="search",
             )
         },
         fetchable=frozenset({"contact"}),
     )
 
     def __init__(self, config: HubSpotConfig, secrets: Mapping[str, SecretStr], http: Http) -> None:
-        self.config, self.http, self._token = config, http, secrets["token"]
+        self.config, self.http, self._token = config, http, secrets.get("token")
+
+        async def ask(form: Mapping[str, str]) -> Answer:
+            return await http.request("POST", "/oauth/v1/token", form=form)
+
+        self._tokens = Tokens(login(secrets, ask))
 
     async def fetch_records(self, request: Fetch) -> Page:
         """Contacts in the list's own order. The cursor is HubSpot's `after`; it does not expire."""
@@ -109,6 +121,9 @@ class HubSpot:
             case FieldsOf(object_type=object_type):
                 path = f"/crm/v3/properties/{object_type}s"
                 return self._page(await self._call("GET", path), raw_id="name")
+            case Count(object_type=object_type):  # the list tells no total, the search does
+                path = f"/crm/v3/objects/{object_type}s/search"
+                return self._page(await self._call("POST", path, {"limit": 1}))
 
     async def _search(self, request: ByKeys) -> Page:
         values = [v.lower() for v in request.values] if request.field == "email" else request.values
@@ -141,7 +156,7 @@ class HubSpot:
                 )
             )
         after = listing.paging.next.after if listing.paging and listing.paging.next else ""
-        return Page(records, after, not after)
+        return Page(records, after, not after, listing.total)
 
     def map_fields(self, object_type: str, row: Row) -> dict[str, str]:
         """All HubSpot values are text; an empty text clears."""
@@ -192,6 +207,8 @@ class HubSpot:
 
     def handle_error(self, error: PlatformError) -> Outcome:
         """Page "Error handling". An unknown 4xx parks; it does not loop."""
+        if isinstance(error, LoginRefused):
+            return Halted(str(error))
         body: dict[str, Any] = error.body if isinstance(error.body, dict) else {}
         code, words = (
             str(body.get("category", error.status)),
@@ -214,9 +231,15 @@ class HubSpot:
     async def _call(
         self, method: str, path: str, json: Any = None, params: Mapping[str, str] | None = None
     ) -> bytes:
-        headers = {"authorization": f"Bearer {self._token.get_secret_value()}"}
-        answer = await self.http.request(method, path, json=json, params=params, headers=headers)
-        return answer.body
+        async def send(token: SecretStr) -> bytes:
+            headers = {"authorization": f"Bearer {token.get_secret_value()}"}
+            return (
+                await self.http.request(method, path, json=json, params=params, headers=headers)
+            ).body
+
+        if self._token is not None:
+            return await send(self._token)
+        return await self._tokens.use(send)
 
 
 def _text(value: Any) -> str:

@@ -20,6 +20,7 @@ from connectors.base import (
     ByIds,
     ByKeys,
     Changes,
+    Count,
     Fetch,
     FieldsOf,
     Found,
@@ -58,6 +59,7 @@ class Mailchimp:
                 repeat="safe",
                 batch_rows_max=500,  # API page "Batch subscribe or unsubscribe": 500 members
                 identity_field="email_address",
+                count_quota="read",
                 together=lambda row: row.row_id if is_rename(row) else "",
             )
         },
@@ -99,6 +101,11 @@ class Mailchimp:
                         raise
                     return Page([])
                 return Page([_found(member, ids[0] if by_key else "")])
+            case Count():
+                answer = msgspec.json.decode(
+                    await self._call("GET", "/members", params={"count": "1"})
+                )
+                return Page([], total=answer["total_items"])
             case FieldsOf():
                 body = await self._call("GET", "/merge-fields", params={"count": str(PAGE_RECORDS)})
                 fields = msgspec.json.decode(body)["merge_fields"]

@@ -14,9 +14,11 @@ import msgspec
 from pydantic import BaseModel, Field, SecretStr
 
 from connectors.base import (
+    Answer,
     ByIds,
     ByKeys,
     Changes,
+    Count,
     Fetch,
     FieldsOf,
     Found,
@@ -28,6 +30,7 @@ from connectors.base import (
     Spec,
     milliseconds,
 )
+from connectors.oauth import LoginRefused, Tokens, login
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
 
 PASSING_ROWS = frozenset({"UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "TOO_MANY_APEX_REQUESTS"})
@@ -36,7 +39,8 @@ ROWS_MAX = 200  # sObject Collections: up to 200 records a call
 
 
 class SalesforceConfig(BaseModel, frozen=True, extra="forbid"):
-    """What an operator fills in. Secrets `client_id`, `client_secret`: a connected app's."""
+    """What an operator fills in. Secrets `client_id`, `client_secret`: a connected app's; with
+    `refresh_token` the app acts for the person who authorised it, else for its own user."""
 
     api_version: str = Field(default="v59.0", pattern=r"^v\d+\.0$")
     external_id_field: str = Field(
@@ -53,12 +57,13 @@ class _Result(msgspec.Struct):
 
 
 class Salesforce:
-    """One organisation, through one connected app (OAuth client credentials)."""
+    """One organisation, through one connected app."""
 
     spec: ClassVar[Spec] = Spec(
         platform="salesforce",
         config=SalesforceConfig,
         secrets=("client_id", "client_secret"),
+        secrets_instead=(("client_id", "client_secret", "refresh_token"),),
         base_url="",  # each organisation has its own
         objects={
             name: ObjectSpec(
@@ -67,6 +72,7 @@ class Salesforce:
                 batch_rows_max=ROWS_MAX,
                 write_quota="api",
                 read_quota="api",
+                count_quota="api",
                 key_field="Syncline_Id__c",
                 key_option="external_id_field",
             )
@@ -78,8 +84,14 @@ class Salesforce:
     def __init__(
         self, config: SalesforceConfig, secrets: Mapping[str, SecretStr], http: Http
     ) -> None:
-        self.config, self.http, self._secrets = config, http, secrets
-        self._token: SecretStr | None = None
+        self.config, self.http = config, http
+
+        async def ask(form: Mapping[str, str]) -> Answer:
+            return await http.request("POST", "/services/oauth2/token", form=form)
+
+        self._tokens = Tokens(
+            login(secrets, ask)
+        )  # an answer does not say how long a session lasts
 
     async def fetch_records(self, request: Fetch) -> Page:
         """SOQL. Changes come in the order of SystemModstamp and id, which is the cursor."""
@@ -93,6 +105,10 @@ class Salesforce:
                 page = await self._query(kind, (field, *fields), f"{field} IN ({_list(values)})")
                 asked = {v.lower(): v for v in values}  # SOQL compares text without case
                 return Page([r.keyed(field, asked) for r in page.records], page.cursor, page.last)
+            case Count(object_type=kind):
+                params = {"q": f"SELECT COUNT() FROM {kind}"}  # noqa: S608 - from a definition
+                answer = msgspec.json.decode(await self._call("GET", "/query", params=params))
+                return Page([], total=answer["totalSize"])
             case FieldsOf(object_type=kind):
                 body = await self._call("GET", f"/sobjects/{kind}/describe")
                 fields = msgspec.json.decode(body)["fields"]
@@ -173,21 +189,20 @@ class Salesforce:
         return Parked(code, words, fields[0])
 
     def handle_error(self, error: PlatformError) -> Outcome:
-        """Errors are a list `[{errorCode, message}]`, at login an object `{error, …}`."""
+        """Errors are a list `[{errorCode, message}]`."""
+        if isinstance(error, LoginRefused):
+            return Halted(str(error))
         first = error.body[0] if isinstance(error.body, list) and error.body else error.body
         body: dict[str, Any] = first if isinstance(first, dict) else {}
-        code = str(body.get("errorCode") or body.get("error") or error.status)
-        words = str(body.get("message") or body.get("error_description") or "")
+        code = str(body.get("errorCode") or error.status)
+        words = str(body.get("message") or "")
         match error.status:
             case 403 if code == "REQUEST_LIMIT_EXCEEDED":
                 concurrent = "Concurrent" in words  # told apart by the message only
                 return Throttled(5.0 if concurrent else None, "long" if concurrent else "day")
             case 401:
-                self._token = None
                 return Retry(code) if code == "INVALID_SESSION_ID" else Halted(f"{code}: {words}")
             case 403:
-                return Halted(f"{code}: {words}")
-            case 400 if code in {"invalid_grant", "invalid_client", "invalid_client_id"}:
                 return Halted(f"{code}: {words}")
             case 413:
                 return TooLarge(words)
@@ -202,28 +217,14 @@ class Salesforce:
         """With a fresh token where ours has expired: once, then the error stands."""
         if not path.startswith("/services/"):
             path = f"/services/data/{self.config.api_version}{path}"
-        for last in (False, True):
-            token = self._token or await self._login()
-            headers = {"authorization": f"Bearer {token.get_secret_value()}"}
-            try:
-                return (
-                    await self.http.request(method, path, json=json, params=params, headers=headers)
-                ).body
-            except PlatformError as error:
-                if last or error.status != 401:
-                    raise
-                if self._token is token:  # nobody else has renewed it meanwhile
-                    self._token = None
-        raise AssertionError("unreachable")
 
-    async def _login(self) -> SecretStr:
-        form = {
-            "grant_type": "client_credentials",
-            **{name: secret.get_secret_value() for name, secret in self._secrets.items()},
-        }
-        answer = await self.http.request("POST", "/services/oauth2/token", form=form)
-        self._token = SecretStr(answer.json()["access_token"])
-        return self._token
+        async def send(token: SecretStr) -> bytes:
+            headers = {"authorization": f"Bearer {token.get_secret_value()}"}
+            return (
+                await self.http.request(method, path, json=json, params=params, headers=headers)
+            ).body
+
+        return await self._tokens.use(send)
 
 
 def _escape(text: str) -> str:
