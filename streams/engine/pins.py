@@ -21,7 +21,7 @@ NAMES: dict[type[Any], tuple[str, ...]] = {
     AIOKafkaConsumer: ("pause", "resume", "seek"),
     Fetcher: ("fetched_records",),
     PartitionRecords: ("_consumer_record", "_unpack_records"),
-    GroupCoordinator: ("_send_req", "_do_heartbeat"),
+    GroupCoordinator: ("_send_req", "_do_heartbeat", "_push_error_to_user"),
     TopicPartitionState: ("position", "has_valid_position"),
     Recovery: ("_restart_recovery", "_slurp_changelogs", "_publish_stats", "on_rebalance"),
     Consumer: ("_drain_messages", "ack", "commit", "wait_empty", "perform_seek"),

@@ -15,7 +15,7 @@ import faust
 import structlog
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
-from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.structs import TopicPartition
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -40,7 +40,9 @@ HELD_CHUNKS = 10
 """Full chunks' worth of records, of all partitions, in the same place: bounds memory."""
 _REBALANCING = 27
 _HEARTBEAT_FINE = frozenset({0, _REBALANCING})  # still a member
-_MEMBER_LOST = frozenset({25, 82})  # unknown member, fenced instance: someone has our slot
+_JOINING = (JoinGroupRequest, SyncGroupRequest)
+_FENCED = 82  # someone has our slot; aiokafka does not know this code
+_MEMBER_LOST = frozenset({25, _FENCED})  # in a heartbeat also: unknown member
 
 
 class Fetched:
@@ -118,7 +120,9 @@ class EngineThread(driver.AIOKafkaConsumerThread):
     def _watch_membership(self) -> None:
         """A worker whose place was taken, or that slept through its session, leaves.
 
-        aiokafka would join again under the same instance id, and so throw its successor out.
+        aiokafka would join again under the same instance id, and so throw its successor out; or it
+        pauses until someone asks it for its error, which Faust never does: a worker would then
+        hold no partitions, and go on without a word.
         """
         coordinator: Any = self._ensure_consumer()._coordinator
         send = coordinator._send_req
@@ -136,9 +140,20 @@ class EngineThread(driver.AIOKafkaConsumerThread):
                     self._check_rebalance(response.error_code == _REBALANCING, sent_s)
                 elif response.error_code in _MEMBER_LOST:
                     leave("the group has given this worker's place away")
+            elif isinstance(request, _JOINING) and response.error_code == _FENCED:
+                leave("the group has given this worker's place away while it joined")
             return response
 
+        def pushed(error: Exception) -> NoReturn:
+            leave("no way back into the group", error=repr(error))
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                pushed(cast(Exception, error))
+
         coordinator._send_req = watched
+        coordinator._push_error_to_user = pushed
+        coordinator._coordination_task.add_done_callback(ended)
 
     def _check_rebalance(self, is_rebalancing: bool, now_s: float) -> None:
         """The whole group waits for a member that does not hand back its partitions."""

@@ -24,13 +24,14 @@ import msgspec
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic  # pyright: ignore
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # pyright: ignore
 
 from streams.engine import EngineSettings
 from streams.engine.store import Memory, Store
@@ -50,6 +51,17 @@ def wait(until: Callable[[], bool], seconds: float, what: str, every_s: float = 
         time.sleep(every_s)
 
 
+def ends(bootstrap_servers: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+    """End of every partition, records of open transactions included: a transaction is committed
+    before its markers stand in the log, and until then a committed reader's end is an earlier one.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    known = admin.list_topics(timeout=10).topics
+    asked = {TopicPartition(t, p): OffsetSpec.latest() for t in topics for p in known[t].partitions}
+    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
+    return {(at.topic, at.partition): future.result().offset for at, future in futures.items()}
+
+
 def read_all(bootstrap_servers: str, topic: str) -> list[Message]:
     """Every committed record of a topic, up to its end now."""
     consumer = Consumer(
@@ -61,20 +73,22 @@ def read_all(bootstrap_servers: str, topic: str) -> list[Message]:
             "enable.partition.eof": True,
         }
     )
-    parts = sorted(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-    todo = {p for p in parts if consumer.get_watermark_offsets(TopicPartition(topic, p))[1] > 0}
-    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in parts])
+    todo = {p: end for (_, p), end in ends(bootstrap_servers, [topic]).items() if end > 0}
+    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in todo])
     found: list[Message] = []
     deadline = time.monotonic() + 60
     while todo:
         assert time.monotonic() < deadline, f"{topic}: end of {todo} not reached"
         for message in consumer.consume(5000, 0.1):
-            error = message.error()
+            error, reached = message.error(), message.offset() or 0
             if error is None:
                 found.append(message)
-            else:
+                reached += 1
+            else:  # comes again after each marker
                 assert error.code() == KafkaError._PARTITION_EOF, error
-                todo.discard(message.partition() or 0)
+            partition = message.partition() or 0
+            if reached >= todo.get(partition, 0):
+                todo.pop(partition, None)
     consumer.close()
     return found
 
@@ -294,14 +308,19 @@ class World:
              "enable.auto.commit": False}
         )  # fmt: skip
         try:
-            return sum(
-                consumer.get_watermark_offsets(tp, timeout=10)[1] - max(0, tp.offset)
-                for tp in consumer.committed(asked, timeout=20)
-            )
+            stands = {(at.topic, at.partition): at for at in consumer.committed(asked, timeout=20)}
+            until = ends(self.bootstrap_servers, self.inputs)
+            return sum(end - max(0, stands[at].offset) for at, end in until.items())
         except KafkaException:  # a broker that has just come back says no in several ways
             return 1
         finally:
             consumer.close()
+
+    def member(self, slot: str) -> str:
+        """The group's id for the worker of this slot, with or without partitions; empty: none."""
+        found = self.admin.describe_consumer_groups([self.name])[self.name].result()
+        mine = [m.member_id for m in found.members if m.group_instance_id == f"{self.name}-{slot}"]
+        return mine[0] if mine else ""
 
     def settle(self, seconds: float = 60) -> None:
         """Wait until the group has committed the whole source."""

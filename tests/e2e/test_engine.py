@@ -122,6 +122,29 @@ def test_frozen_worker_whose_place_was_taken(stack: HasKafka, tmp_path: Path) ->
         world.audit()
 
 
+def test_frozen_while_it_joined_and_its_place_was_taken(stack: HasKafka, tmp_path: Path) -> None:
+    """Its join is answered with "fenced", before it has ever had partitions: it leaves."""
+    with World(stack.bootstrap_servers, tmp_path, session_timeout_s=60.0) as world:
+        other = world.started(world.start("1"))
+        other.freeze()  # so that no join is answered
+        old = world.start("0")
+        wait(lambda: world.member("0") != "", 60, "its join is with the broker")
+        old.freeze()
+        joined, old.may_leave = world.member("0"), True
+        new = world.start("0", data_dir=tmp_path / "other")
+        wait(lambda: world.member("0") != joined, 60, "another has its place")
+        other.wake()
+        world.started(new)
+        old.wake()
+        wait(lambda: old.code is not None, 20, "the old worker leaves")
+        assert old.code == 70, old.tail()
+        assert not old.has_taken
+        world.feed(400)
+        world.settle(40)
+        assert [other.code, new.code] == [None, None], other.tail() + new.tail()
+        assert world.audit() == 400
+
+
 @pytest.mark.parametrize("point", ["offsets_sent", "delivered"])
 def test_frozen_inside_a_transaction(stack: HasKafka, tmp_path: Path, point: str) -> None:
     """SIGSTOP in mid-transaction for longer than the session; the other worker takes over."""
