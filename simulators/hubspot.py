@@ -7,6 +7,8 @@ Behaves as these pages say (read 2026-08, except where a sentence below says oth
 - https://developers.hubspot.com/docs/api-reference/error-handling: error bodies
 - https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines: limits, headers
 - https://developers.hubspot.com/docs/api/webhooks: hubspot_webhooks.py
+- https://developers.hubspot.com/docs/api-reference/auth-oauth-v1/tokens/post-oauth-v1-token: tokens
+  of an authorised app last 1,800 s; refreshing them counts in no window here
 
 Quotas: `ten_seconds` (190 in any 10 s, a moving window), `day` (650,000 until midnight of the
 portal's zone), `search` (5 in any second; search calls take a token here and of the day, not of
@@ -47,6 +49,7 @@ from simulators.hubspot_shapes import (
     shape,
 )
 from simulators.hubspot_webhooks import Events
+from simulators.oauth import App, form_of
 from simulators.portal import FIRST_ID, Contact
 from simulators.quotas import Calendar, Rolling, Window
 from simulators.server import Answer, Call, Platform, Refused, Source, each
@@ -79,6 +82,7 @@ class HubSpot(Platform):
         ("GET", r"/crm/v3/properties/contacts?", "list_properties"),
         ("POST", r"/crm/v3/properties/contacts?", "create_property"),
         ("GET", r"/account-info/v3/details", "account"),
+        ("POST", r"/oauth/v1/token", "log_in"),
     ]
 
     def __init__(
@@ -86,6 +90,11 @@ class HubSpot(Platform):
         contacts: Source[Contact] = (),
         *,
         token: str = "hubspot-token",
+        client_id: str = "hubspot-client",
+        client_secret: str = "hubspot-secret",
+        refresh_token: str = "hubspot-refresh",
+        token_ttl_s: float = 1_800.0,
+        rotates: bool = False,
         portal_id: int = 4711001,
         unique: Iterable[str] = ("syncline_id",),
         search_lag_ms: int = 0,
@@ -95,6 +104,7 @@ class HubSpot(Platform):
         script: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         self.token, self.portal_id, self.zone = token, portal_id, zone
+        self.app = App(client_id, client_secret, refresh_token, token_ttl_s, rotates=rotates)
         self.search_lag_ms = search_lag_ms
         self.properties = contact_properties(unique)
         self._text = self._plain()
@@ -129,26 +139,57 @@ class HubSpot(Platform):
     # -- who may, and how much
 
     def recognise(self, call: Call) -> None:
+        if call.path.startswith("/oauth/"):
+            return
         header = call.headers.get("Authorization", "")
         if not header.startswith("Bearer "):
             words = "Authentication credentials not found. This API supports OAuth 2.0 authentication and you can find more details at https://developers.hubspot.com/docs/methods/auth/oauth-overview"  # noqa: E501
             raise Refused(self._error(call, 401, "INVALID_AUTHENTICATION", words))
-        if header[7:] != self.token:
+        token = header[7:]
+        if self.app.good(token, self.clock.now()):
+            return
+        if token != self.token and not self.app.known(token):
             words = "The OAuth token used to make this call is invalid"
             raise Refused(self._error(call, 401, "INVALID_AUTHENTICATION", words))
-        if self._expired:
+        if self._expired or token != self.token:
             words = "The OAuth token used to make this call expired"
             raise Refused(self._error(call, 401, "EXPIRED_AUTHENTICATION", words))
 
     def expire_tokens(self) -> None:
-        """Until `token` is set to another one by `renew`."""
+        """The private app's until `token` is set to another one by `renew`; the authorised app's
+        until it asks for another one."""
         self._expired = True
+        self.app.expire()
 
     def renew(self, token: str) -> None:
         self.token, self._expired = token, False
 
+    def log_in(self, call: Call) -> Answer:
+        """A private app has its token; an authorised one refreshes here."""
+        form = form_of(call.body)
+        token, problem = self.app.grant(form, call.at_ms / 1000)
+        if form.get("grant_type") != "refresh_token":
+            problem = "unsupported_grant_type"
+        if problem:
+            codes = {
+                "invalid_grant": "BAD_REFRESH_TOKEN",
+                "unsupported_grant_type": "BAD_GRANT_TYPE",
+            }
+            code = codes.get(problem, "BAD_CLIENT_ID")
+            words = "missing or invalid " + code.removeprefix("BAD_").replace("_", " ").lower()
+            return Answer(400, {"status": code, "message": words})
+        body = {
+            "token_type": "bearer",
+            "refresh_token": self.app.refresh_token,
+            "access_token": token,
+            "expires_in": int(self.app.ttl_s),
+        }
+        return Answer(200, body)
+
     def limits(self, call: Call) -> list[Window]:
         """A full day is told before a full ten seconds: it is the longer wait."""
+        if call.path.startswith("/oauth/"):
+            return []
         burst = "search" if call.path.endswith("/search") else "ten_seconds"
         return [self.windows["day"], self.windows[burst]]
 

@@ -30,7 +30,7 @@ import msgspec
 from simulators import soql
 from simulators.portal import Lead
 from simulators.quotas import Rolling, Slow, Window
-from simulators.salesforce_answers import Tokens, errors, shape, taken, well_formed
+from simulators.salesforce_answers import app, errors, log_in, shape, taken, well_formed
 from simulators.salesforce_fields import (
     EXTERNAL_ID,
     FIELDS,
@@ -108,12 +108,14 @@ class Salesforce(Platform):
         refresh_token: str = "salesforce-refresh",
         organisation: str = "00D5g000004abcDEAU",
         token_ttl_s: float = 7_200.0,
+        rotates: bool = False,
         duplicate_rule: bool = False,
         seed: int = 0,
         quota: Mapping[str, str] | None = None,
         script: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        self._tokens = Tokens(client_id, client_secret, refresh_token, organisation, token_ttl_s)
+        self._organisation = organisation
+        self.app = app(client_id, client_secret, refresh_token, organisation, token_ttl_s, rotates)
         self.duplicate_rule = duplicate_rule
         stores = {
             kind: Store({"Email": Index(str.lower), EXT: Index()}, "Email") for kind in FIELDS
@@ -137,7 +139,7 @@ class Salesforce(Platform):
         if call.path.startswith("/services/oauth2/") or call.path.rstrip("/") == "/services/data":
             return
         token = call.headers.get("Authorization", "").removeprefix("Bearer ").removeprefix("OAuth ")
-        if not self._tokens.good(token, self.clock.now()):
+        if not self.app.good(token, self.clock.now()):
             raise Refused(errors(401, "INVALID_SESSION_ID", "Session expired or invalid"))
         size = (
             len(call.path) + len(call.query) + sum(len(k) + len(v) for k, v in call.headers.items())
@@ -146,10 +148,10 @@ class Salesforce(Platform):
             raise Refused(errors(414, "URI_TOO_LONG", "URI and headers exceed 16,384 bytes"))
 
     def expire_tokens(self) -> None:
-        self._tokens.expire()
+        self.app.expire()
 
     def log_in(self, call: Call) -> Answer:
-        return self._tokens.log_in(call)
+        return log_in(self.app, self._organisation, call)
 
     def limits(self, call: Call) -> list[Window]:
         if call.path.startswith("/services/oauth2/") or call.path.rstrip("/").endswith(

@@ -9,64 +9,52 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl
 
 from simulators import soql
+from simulators.oauth import App, form_of
 from simulators.salesforce_fields import PREFIX, Error, error, full_id, looks_like_id
 from simulators.server import Answer, Call
 from simulators.store import Obj
 
+WORDS = {
+    "invalid_client_id": "client identifier invalid",
+    "invalid_client": "invalid client credentials",
+    "invalid_grant": "expired access/refresh token",
+    "unsupported_grant_type": "grant type not supported",
+}
 
-class Tokens:
-    """One connected app and the access tokens that it has been given."""
 
-    def __init__(
-        self,
-        client_id: str,
-        client_secret: str,
-        refresh_token: str,
-        organisation: str,
-        ttl_s: float,
-    ) -> None:
-        self._client_id, self._client_secret = client_id, client_secret
-        self._refresh_token, self._organisation = refresh_token, organisation
-        self._ttl_s = ttl_s
-        self._ends: dict[str, float] = {}  # token -> when it ends, seconds since the epoch
+def app(
+    client_id: str, client_secret: str, refresh_token: str, organisation: str, ttl_s: float,
+    rotates: bool,
+) -> App:  # fmt: skip
+    """The connected app of an organisation."""
 
-    def good(self, token: str, now: float) -> bool:
-        return self._ends.get(token, 0.0) > now
+    def token() -> str:
+        return f"{organisation[:15]}!{secrets.token_urlsafe(48)}"
 
-    def expire(self) -> None:
-        self._ends.clear()
+    return App(client_id, client_secret, refresh_token, ttl_s, rotates=rotates, token=token)
 
-    def log_in(self, call: Call) -> Answer:
-        """The answer of the token endpoint: a fresh token, or 400 with an object."""
-        form = dict(parse_qsl(call.body.decode()))
-        match form.get("grant_type"):
-            case "client_credentials":
-                if form.get("client_id") != self._client_id:
-                    return _login_error("invalid_client_id", "client identifier invalid")
-                if form.get("client_secret") != self._client_secret:
-                    return _login_error("invalid_client", "invalid client credentials")
-            case "refresh_token":
-                if form.get("refresh_token") != self._refresh_token:
-                    return _login_error("invalid_grant", "expired access/refresh token")
-            case _:
-                return _login_error("unsupported_grant_type", "grant type not supported")
-        token = f"{self._organisation[:15]}!{secrets.token_urlsafe(48)}"
-        self._ends[token] = call.at_ms / 1000 + self._ttl_s
-        host = f"http://{call.headers.get('Host', '')}"
-        return Answer(
-            200,
-            {
-                "access_token": token,
-                "instance_url": host,
-                "id": f"{host}/id/{self._organisation}/0055g000001abcdAAA",
-                "token_type": "Bearer",
-                "scope": "api",
-                "issued_at": str(call.at_ms),
-            },
-        )
+
+def log_in(app: App, organisation: str, call: Call) -> Answer:
+    """The answer of the token endpoint: a fresh token, or 400 with an object. How long a session
+    lasts is a setting of the organisation, and not told."""
+    form = form_of(call.body)
+    token, problem = app.grant(form, call.at_ms / 1000)
+    if problem:
+        return Answer(400, {"error": problem, "error_description": WORDS[problem]})
+    host = f"http://{call.headers.get('Host', '')}"
+    body = {
+        "access_token": token,
+        "instance_url": host,
+        "id": f"{host}/id/{organisation}/0055g000001abcdAAA",
+        "token_type": "Bearer",
+        "scope": "api",
+        "issued_at": str(call.at_ms),
+    }
+    if form["grant_type"] == "refresh_token" and app.rotates:
+        body["refresh_token"] = app.refresh_token
+    return Answer(200, body)
 
 
 def shape(kind: str, obj: Obj, names: Iterable[str], path: str) -> dict[str, Any]:
@@ -103,7 +91,3 @@ def taken(field: str, owner: Obj) -> Error:
 def errors(status: int, code: str, message: str, fields: Iterable[str] = ()) -> Answer:
     named = {"fields": list(fields)} if fields else {}
     return Answer(status, [{"message": message, "errorCode": code, **named}])
-
-
-def _login_error(kind: str, description: str) -> Answer:
-    return Answer(400, {"error": kind, "error_description": description})
