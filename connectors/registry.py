@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from connectors.base import Connector, Http
 from connectors.http import HttpClient
+from connectors.oauth import Secrets
 from schemas.definitions import Connection
 from schemas.secrets import SecretMissing, resolve
 from schemas.yamlfile import ConfigInvalid
@@ -23,6 +24,7 @@ CONNECTORS: dict[str, str | Path | type[Connector]] = {
     "hubspot": "connectors.platforms.hubspot:HubSpot",
     "mailchimp": "connectors.platforms.mailchimp:Mailchimp",
     "salesforce": "connectors.platforms.salesforce:Salesforce",
+    "segment": "connectors.platforms.segment:Segment",
 }
 """Imported or read when needed: a worker for one platform does not load the others."""
 
@@ -81,8 +83,8 @@ def build(
     base_url = connection.base_url or spec.base_url.format(**config.model_dump())
     if not base_url.startswith(("https://", "http://")):
         raise Misconfigured(f"connection {name}: base_url is missing or no http(s) address")
-    secrets = {}
-    for secret in spec.secrets:
+    secrets: dict[str, SecretStr] = {}
+    for secret in spec.wanted(connection.secrets):
         reference = connection.secrets.get(secret)
         if reference is None:
             raise Misconfigured(f"connection {name}: secret {secret!r} is not given")
@@ -91,4 +93,4 @@ def build(
         except SecretMissing as error:
             raise Misconfigured(f"connection {name}: {error}") from None
     http = client(base_url)
-    return make(config, secrets, http), http
+    return make(config, Secrets(secrets, connection.secrets), http), http

@@ -12,6 +12,7 @@ from simulators.declared import declared
 from simulators.hubspot import HubSpot
 from simulators.mailchimp import Mailchimp
 from simulators.salesforce import Salesforce
+from simulators.segment import Segment
 from simulators.server import Platform
 
-__all__ = ["HubSpot", "Mailchimp", "Platform", "Salesforce", "declared"]
+__all__ = ["HubSpot", "Mailchimp", "Platform", "Salesforce", "Segment", "declared"]

@@ -19,11 +19,15 @@ from typing import Any
 
 import uvloop
 
-from simulators import HubSpot, Mailchimp, Platform, Salesforce, declared, portal, state
+from simulators import HubSpot, Mailchimp, Platform, Salesforce, Segment, declared, portal, state
 from simulators.declared import NAMES
 
 PLATFORMS = ("hubspot", "salesforce", "mailchimp")
-"""What `all` means; the described ones (`declared.py`) begin empty, when asked for by name."""
+"""What `all` means; others begin empty, when asked for by name."""
+OTHERS: dict[str, Callable[..., Platform]] = {
+    "segment": Segment,
+    **{name: declared(name) for name in NAMES},
+}
 
 
 def main() -> None:
@@ -44,7 +48,7 @@ def main() -> None:
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="simulators", description=__doc__)
     add = parser.add_argument
-    add("--platform", choices=(*PLATFORMS, *NAMES, "all"), default="all")
+    add("--platform", choices=(*PLATFORMS, *OTHERS, "all"), default="all")
     add("--port", type=int, default=0, help="of the first platform, the next have the next; 0: any")
     add("--contacts", type=int, default=1_000, help="in the portal; 5 %% are in Salesforce too")
     add("--seed", type=int, default=0)
@@ -84,7 +88,7 @@ def _make(given: argparse.Namespace) -> list[Platform]:
         "hubspot": partial(HubSpot, partial(portal.contacts, n, seed)),
         "salesforce": partial(Salesforce, partial(portal.preloaded, n, seed)),
         "mailchimp": Mailchimp,
-        **{name: declared(name) for name in wanted if name in NAMES},
+        **OTHERS,
     }
     platforms = []
     for name in wanted:
@@ -104,7 +108,7 @@ def _settings(pairs: list[str]) -> dict[str, dict[str, str]]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         platform, dot, key = name.partition(".")
-        if not (equals and dot) or platform not in (*PLATFORMS, *NAMES):
+        if not (equals and dot) or platform not in (*PLATFORMS, *OTHERS):
             raise ValueError(f"{pair!r} is not PLATFORM.NAME=VALUE")
         found.setdefault(platform, {})[key] = value
     return found

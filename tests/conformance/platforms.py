@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from connectors.base import Row
-from simulators import HubSpot, Mailchimp, Platform, Salesforce, declared
+from simulators import HubSpot, Mailchimp, Platform, Salesforce, Segment, declared
 from simulators.portal import Contact, Lead
 
 SEEDED = 10
@@ -46,6 +46,10 @@ class Place:
     """A refusal has the platform's own words."""
     unseen: bool = False
     """The answer says nothing by which a row left out could be missed."""
+    bad_address: str = "broken{n}@"
+    """What the platform refuses; of one that never says no, what its connector does."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """Tests of the contract that mean nothing here, and why: see conftest.py."""
 
     def row(self, n: int, name: str = "Ann", *, object_id: str = "", address: str = "") -> Row:
         fields = {
@@ -59,8 +63,8 @@ class Place:
         return [self.row(n, name) for n in range(count)]
 
     def bad(self, n: int) -> Row:
-        """A row that the platform refuses for its address."""
-        return self.row(n, address=f"broken{n}@")
+        """A row that is refused for its address."""
+        return self.row(n, address=self.bad_address.format(n=n))
 
 
 def _address(n: int) -> str:
@@ -85,6 +89,16 @@ def _salesforce(**options: Any) -> Salesforce:
 
 def _mailchimp(**options: Any) -> Mailchimp:
     return Mailchimp([(_address(n), "subscribed", {}) for n in range(SEEDED)], **options)
+
+
+def _segment(**options: Any) -> Segment:
+    return Segment([(f"seeded-{n}", {"email": _address(n)}) for n in range(SEEDED)], **options)
+
+
+NEVER_SAYS_NO = {
+    "test_a_row_refused_by_a_rule_of_theirs_names_the_field": "what it drops, it drops in silence",
+    "test_a_refused_key_halts": "a wrong key is answered like a right one",
+}
 
 
 def _declared(
@@ -252,6 +266,23 @@ PLACES: dict[str, Place] = {
         throttles=({}, {"bare": True}),
         matches=False,
         refusal_field="email_address",
+    ),
+    "segment": Place(
+        "identify",
+        Segment,
+        _segment,
+        {"write_key": "segment-write-key"},
+        "email",
+        "firstName",
+        "",
+        write="/v1/batch$",
+        throttles=({"headers": {"Retry-After": "7"}}, {}, {"bare": True}),
+        reads=frozenset(),
+        read_method="POST",
+        one_way=True,
+        unseen=True,
+        bad_address=32_000 * "x" + "{n}@example.com",
+        lacks=NEVER_SAYS_NO,
     ),
     **DECLARED,
 }
