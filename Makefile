@@ -59,6 +59,7 @@ simulate: setup ## Seeded simulation: SEED=n, or SEEDS=from-to
 
 soak: setup ## Long matrices, by hand
 	$(PYTEST) -m soak
+	HYPOTHESIS_PROFILE=search $(PYTEST) tests/unit tests/conformance
 
 bench: setup ## Benchmarks against alternatives
 	$(BIN)/python -m benchmarks

@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from syncline import jars
 from syncline.progress import Teller
 from syncline.stack import Stack
 from tests import containers
 from tests.containers import Addresses
+
+# The same examples each time, so that a red run tells of the change that made it red; `make soak`
+# looks for new ones.
+settings.register_profile("repeat", derandomize=True)
+settings.register_profile("search", max_examples=300)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 @pytest.fixture(autouse=True)
