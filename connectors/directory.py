@@ -50,6 +50,8 @@ class Directory:
         self._control = Follower(kafka, CONTROL)
         self.connections: dict[str, Connection] = {}
         self.syncs: dict[str, Sync] = {}
+        self.platforms: tuple[str, ...] = ()
+        """Those that are read or written."""
         self._clients: dict[str, Client] = {}
         self._fields: dict[tuple[str, str], tuple[str, ...]] = {}
         self._mappings: dict[tuple[str, int], frozenset[str]] = {}
@@ -123,6 +125,7 @@ class Directory:
     def _load(self, definitions: Definitions) -> None:
         """Take over what is active. One document that cannot be used leaves the others alone."""
         before = self.connections
+        self.platforms = definitions.platforms()
         self.connections = _valid(definitions.active("connection"), Connection)
         self.syncs = _valid(definitions.active("sync"), Sync)
         for name, client in list(self._clients.items()):

@@ -17,6 +17,7 @@ from connectors.http import HttpClient
 from connectors.wire import Wire
 from connectors.worker import Worker
 from schemas.codec import Codec
+from schemas.kafka_log import KAFKA_LOG
 from schemas.topics import HANDOVER, commands_of, outcomes_of
 
 __all__ = ["ConnectorsConfig", "TopicsMissing", "run", "serve"]
@@ -36,7 +37,8 @@ class ConnectorsConfig:
 
     kafka: Mapping[str, Any]
     """librdkafka settings for any client."""
-    platforms: Sequence[str]
+    platforms: Sequence[str] = ()
+    """None: those that the definitions name, also when they come to name more."""
     slot: str = "0"
     """Stable name of this process; two that run at once never share one."""
     host: str = "127.0.0.1"
@@ -56,20 +58,33 @@ async def serve(config: ConnectorsConfig, codec: Codec, stop: asyncio.Event | No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    partitions = await asyncio.to_thread(_partitions, config)
     directory = await asyncio.to_thread(Directory, config.kafka, codec, config.client)
     handover = Handover(config.kafka, codec)
     wire = Wire(codec)
     workers: dict[str, Worker] = {}
     admin = Admin(config.host, config.admin_port, workers)
-    for platform in config.platforms:
-        workers[platform] = Worker(
-            platform, config.kafka, wire, directory, handover, config.slot, partitions[platform]
-        )
-    await asyncio.gather(*(worker.start() for worker in workers.values()))
+
+    async def take_up() -> None:
+        """Workers for the platforms that have none yet."""
+        wanted = config.platforms or directory.platforms
+        if not (more := [platform for platform in wanted if platform not in workers]):
+            return
+        partitions = await asyncio.to_thread(_partitions, config, more)
+        for platform in more:
+            workers[platform] = Worker(
+                platform, config.kafka, wire, directory, handover, config.slot, partitions[platform]
+            )
+        await asyncio.gather(*(workers[platform].start() for platform in more))
+        log.info("connectors run", platforms=more, slot=config.slot, admin_port=admin.port)
+
+    await take_up()
+    changed = asyncio.Event()
+    directory.changed.append(changed.set)
     directory.follow()
-    log.info("connectors run", platforms=list(workers), slot=config.slot, admin_port=admin.port)
-    await stop.wait()
+    while not stop.is_set():
+        await _first(stop, changed)
+        changed.clear()
+        await take_up()
     log.info("connectors stop")
     try:
         async with asyncio.timeout(STOP_S):
@@ -81,18 +96,28 @@ async def serve(config: ConnectorsConfig, codec: Codec, stop: asyncio.Event | No
     admin.close()
 
 
-def _partitions(config: ConnectorsConfig) -> dict[str, int]:
+async def _first(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+def _partitions(config: ConnectorsConfig, platforms: Sequence[str]) -> dict[str, int]:
     """Platform to the partitions of its outcomes. Blocking."""
-    there = AdminClient(dict(config.kafka)).list_topics(timeout=15).topics
-    wanted = {t for p in config.platforms for t in (commands_of(p), outcomes_of(p))} | {HANDOVER}
+    there = AdminClient({"logger": KAFKA_LOG, **config.kafka}).list_topics(timeout=15).topics
+    wanted = {t for p in platforms for t in (commands_of(p), outcomes_of(p))} | {HANDOVER}
     if missing := sorted(wanted - there.keys()):
         raise TopicsMissing(
             f"topics are missing: {', '.join(missing)}; `syncline topics` makes them"
         )
-    for platform in config.platforms:
+    for platform in platforms:
         counts = {len(there[t].partitions) for t in (commands_of(platform), HANDOVER)}
         if len(counts) > 1:
             raise TopicsMissing(
                 f"{commands_of(platform)} and {HANDOVER} differ in their number of partitions"
             )
-    return {p: len(there[outcomes_of(p)].partitions) for p in config.platforms}
+    return {p: len(there[outcomes_of(p)].partitions) for p in platforms}

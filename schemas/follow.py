@@ -198,6 +198,16 @@ class Definitions:
             for name, d in self.active("connection").items()
         }
 
+    def platforms(self) -> tuple[str, ...]:
+        """Those that are read or written: topics of each are there, streams and workers serve it.
+
+        A platform whose connections only receive webhooks is none. It never gets fewer: `apply`
+        takes nothing away.
+        """
+        flows = [msgspec.json.decode(d.document) for d in self.active("flow").values()]
+        named = {str(flow["platform"]) for flow in flows if flow["flows"]}
+        return (*topics.PLATFORMS, *sorted(named - set(topics.PLATFORMS)))
+
     def syncs(self) -> dict[str, Sync]:
         return {
             name: Sync.model_validate(msgspec.json.decode(d.document))

@@ -4,6 +4,7 @@ All topics that feed a table have the same number of partitions, fixed for a clu
 subject's events, outcomes, acts and ticks meet in one partition only because of that.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,11 +29,17 @@ __all__ = [
     "commands_of",
     "events_of",
     "intake_of",
+    "of_platform",
     "outcomes_of",
+    "platforms_in",
     "received_from",
+    "topics_of",
 ]
 
 PLATFORMS = ("hubspot", "salesforce", "mailchimp")
+"""Whose topics every cluster has from the start. Those of any other platform are made when the
+first configuration that names it is applied: topics cost memory, and few sites use many platforms.
+"""
 DAY_S = 24 * 3600
 
 
@@ -84,8 +91,8 @@ RUNS = "runs"
 
 
 def received_from(platform: str) -> tuple[Topic, ...]:
-    """What its webhooks become. For a platform outside PLATFORMS they are made when the first
-    connection of it is applied, and are read by downstream teams alone."""
+    """What its webhooks become: all that a platform needs whose connections only receive. Such
+    events are read by downstream teams alone."""
     return (
         Topic(intake_of(platform), "connection", (), 30 * DAY_S, "webhook_gateway", "replay",
               "Bodies as received; headers: path, chosen HTTP headers, verdict, received_ms."),
@@ -95,7 +102,8 @@ def received_from(platform: str) -> tuple[Topic, ...]:
     )  # fmt: skip
 
 
-def _of(platform: str) -> tuple[Topic, ...]:
+def of_platform(platform: str) -> tuple[Topic, ...]:
+    """All topics of a platform that is read or written."""
     return (
         *received_from(platform),
         Topic(commands_of(platform), "account",
@@ -107,8 +115,7 @@ def _of(platform: str) -> tuple[Topic, ...]:
     )  # fmt: skip
 
 
-TOPICS: tuple[Topic, ...] = (
-    *(topic for platform in PLATFORMS for topic in _of(platform)),
+_COMMON: tuple[Topic, ...] = (
     Topic(RESOLVED, "person", (events.ResolvedRecord,), 30 * DAY_S, "streams.admit",
           "streams.shape, downstream teams", "Events without repeats, with their person."),
     Topic(ASKED, "identity", (identity.AddressAsked,), 7 * DAY_S, "streams.admit",
@@ -144,3 +151,19 @@ TOPICS: tuple[Topic, ...] = (
     Topic(QUARANTINE, "connection", (), 7 * DAY_S, "webhook_gateway", "replay",
           "Refused requests of known connections, for the day a wrong secret is put right."),
 )  # fmt: skip
+
+
+def topics_of(platforms: Iterable[str]) -> tuple[Topic, ...]:
+    """All topics of a cluster in which these platforms are read or written."""
+    return (*(topic for platform in platforms for topic in of_platform(platform)), *_COMMON)
+
+
+def platforms_in(names: Iterable[str]) -> tuple[str, ...]:
+    """The platforms whose topics every cluster has, and others that have theirs among `names`."""
+    prefix = commands_of("")
+    there = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+    return (*PLATFORMS, *sorted(there - set(PLATFORMS)))
+
+
+TOPICS = topics_of(PLATFORMS)
+"""What every cluster has."""

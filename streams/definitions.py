@@ -29,6 +29,11 @@ class Catalogs:
         self._compiled: dict[tuple[str, int, str, int], MappingDoc | None] = {}
         self.now = self._make()
 
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """Those that are read or written."""
+        return self._definitions.platforms()
+
     def refresh(self) -> Catalog:
         """Read to the end of the topic: what was applied before this call is in the answer."""
         if self._definitions.catch_up():

@@ -7,7 +7,7 @@ identities.asked  identities.answered      acts outcomes.* ◀──────
             addresses            control ──▶ runs ◀── journal ◀──────────┘
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from schemas import topics as t
@@ -43,12 +43,16 @@ class Parking(Step, Protocol):
     def park(self, key: str, message: Message, error: Exception) -> None: ...
 
 
-def build(settings: EngineSettings, codec: Codec, catalogs: Catalogs, partitions: int) -> EngineApp:
-    """All agents and tables of a streams worker."""
+def build(
+    settings: EngineSettings, codec: Codec, catalogs: Catalogs, partitions: int,
+    platforms: Sequence[str] = t.PLATFORMS,
+) -> EngineApp:  # fmt: skip
+    """All agents and tables of a streams worker. All workers of a group need the same `platforms`,
+    and topics of each."""
     app = EngineApp(settings)
-    events = app.topic(*map(t.events_of, t.PLATFORMS), t.ANSWERED)
+    events = app.topic(*map(t.events_of, platforms), t.ANSWERED)
     asked = app.topic(t.ASKED)
-    people_topics = app.topic(t.RESOLVED, *map(t.outcomes_of, t.PLATFORMS), t.ACTS, t.TICKS)
+    people_topics = app.topic(t.RESOLVED, *map(t.outcomes_of, platforms), t.ACTS, t.TICKS)
     runs_topics = app.topic(t.CONTROL, t.JOURNAL, t.TICKS)
 
     links = app.table("links")
@@ -57,7 +61,7 @@ def build(settings: EngineSettings, codec: Codec, catalogs: Catalogs, partitions
     runs = app.table("runs")
 
     app.emits(t.RESOLVED, t.ASKED, t.ANSWERED, t.JOURNAL, t.PARKED, t.FIXES, t.ACTS, t.RUNS)
-    app.emits(*map(t.commands_of, t.PLATFORMS))
+    app.emits(*map(t.commands_of, platforms))
     app.ticks(t.TICKS, encode=lambda now_ms: codec.encode(Tick(now_ms=now_ms)))
 
     @app.agent(events)

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
-from schemas.topics import TOPICS, Topic
+from schemas.topics import TOPICS, Topic, platforms_in, topics_of
 from syncline import jars, stack
 from syncline.cluster import topic_config
 from syncline.settings import KAFKA, REGISTRY, Settings
@@ -126,7 +126,8 @@ def cluster(settings: Settings) -> Iterator[Check]:
     text = f"{settings.bootstrap_servers}, {count} broker{'s' if count > 1 else ''}"
     yield Check("kafka", True, text)
     first = str(min(listed.brokers))
-    names = [t.name for t in TOPICS if t.name in listed.topics]
+    wanted = topics_of(platforms_in(listed.topics))
+    names = [t.name for t in wanted if t.name in listed.topics]
     found = _configs(admin, [(ResourceType.BROKER, first)])
     yield from broker(found.get(first), count)
     yield from registry(settings)
@@ -136,7 +137,7 @@ def cluster(settings: Settings) -> Iterator[Check]:
         for name in names
     }
     configs = _configs(admin, [(ResourceType.TOPIC, name) for name in names])
-    yield from topics(settings, partitions, replicas, configs)
+    yield from topics(settings, partitions, replicas, configs, wanted)
 
 
 def _configs(

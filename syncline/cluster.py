@@ -12,7 +12,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient, SchemaRegistry
 
 from schemas.codec import Codec, register
 from schemas.kafka_log import KAFKA_LOG
-from schemas.topics import ACTS, TOPICS, Topic
+from schemas.topics import ACTS, TOPICS, Topic, platforms_in
 from syncline import stack
 from syncline.errors import Failed, Misused
 from syncline.progress import Teller
@@ -25,6 +25,7 @@ __all__ = [
     "located",
     "new_topic",
     "partitions",
+    "platforms",
     "resolved",
     "topic_config",
 ]
@@ -131,6 +132,15 @@ def partitions(settings: Settings) -> int:
     if there.error is not None:
         raise Failed(f"there is no topic {ACTS}: `syncline topics create`, or `syncline apply`")
     return len(there.partitions)
+
+
+def platforms(settings: Settings) -> tuple[str, ...]:
+    """Platforms that have topics of their own in the cluster. Raises KafkaException."""
+    admin = AdminClient({"logger": KAFKA_LOG, **settings.kafka_config()})
+    try:
+        return platforms_in(admin.list_topics(timeout=15).topics)
+    finally:
+        admin.poll(0)
 
 
 def codec(settings: Settings) -> Codec:

@@ -19,7 +19,7 @@ from schemas.control import Act, ActKind, Again, Target
 from schemas.events import PlatformEvent
 from schemas.follow import Definitions
 from schemas.parked import Fix, ParkedRecord, Stage
-from syncline import acts
+from syncline import acts, cluster
 from syncline.errors import Failed
 from syncline.mending import parts, target_of
 from syncline.settings import Settings
@@ -164,7 +164,7 @@ def _copied(
     settings: Settings, records: Sequence[ParkedRecord], asked: Asked
 ) -> list[ParkedRecord]:
     """Written once more as they are, where they were -> those that could be."""
-    known = {topic.name for topic in topics.TOPICS}
+    known = {topic.name for topic in topics.topics_of(cluster.platforms(settings))}
     copies: list[Record] = []
     done: list[ParkedRecord] = []
     for record in records:

@@ -30,6 +30,11 @@ from syncline.settings import Settings
 
 app = typer.Typer()
 
+BEGIN_ANEW = (
+    "Streams workers begin anew by themselves, within seconds, to read its topics; "
+    "connectors workers take it up as they run."
+)
+
 
 @app.command()
 def apply(
@@ -44,7 +49,7 @@ def apply(
     except ConfigInvalid as error:
         raise Misused(str(error)) from None
     with cluster.connected() as (settings, codec):
-        cluster.create_topics(settings, _received(wanted), schemas=False)
+        cluster.create_topics(settings, topics_needed(wanted), schemas=False)
         there = Definitions(settings.kafka_config(), codec)
         if problems := misfits(wanted, there):
             raise Misused("\n".join(problems))
@@ -59,6 +64,7 @@ def apply(
             for c in changes:
                 print(f"{c['change']:9} {c['what']}@{c['version']}  {', '.join(c['fields'])}")
         news = [c for c in changes if c["change"] != "unchanged"]
+        more = sorted(carried(wanted) - set(there.platforms()))
         if check or not news:
             print("nothing to do") if not news and not json_ else None
             return
@@ -67,6 +73,8 @@ def apply(
         publish(settings, codec, news)
         if not json_:
             print(f"applied {len(news)} changes")
+            if more:
+                print(f"new here: {', '.join(more)}. {BEGIN_ANEW}")
 
 
 def misfits(wanted: Configuration, there: Definitions) -> list[str]:
@@ -111,11 +119,19 @@ def difference(wanted: Configuration, there: Definitions) -> list[dict[str, Any]
     return changes
 
 
-def _received(wanted: Configuration) -> list[Topic]:
-    """Topics of webhooks that only this configuration needs."""
-    platforms = {c.platform for c in wanted.connections.values() if c.webhook}
-    more = sorted(platforms - {*topics.PLATFORMS})
-    return [topic for platform in more for topic in topics.received_from(platform)]
+def carried(wanted: Configuration) -> set[str]:
+    """Platforms that are read or written, not only heard."""
+    return {c.platform for c in wanted.connections.values() if not receives_only(c)}
+
+
+def topics_needed(wanted: Configuration) -> list[Topic]:
+    """Topics of all platforms that are named: only what receives needs fewer."""
+    full = carried(wanted)
+    heard = {c.platform for c in wanted.connections.values()} - full
+    return [
+        *(topic for name in sorted(full) for topic in topics.of_platform(name)),
+        *(topic for name in sorted(heard) for topic in topics.received_from(name)),
+    ]
 
 
 def traits(connection: Connection) -> dict[str, Any]:

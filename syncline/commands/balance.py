@@ -31,8 +31,8 @@ class Reader:
     def __init__(self, settings: Settings, codec: Codec) -> None:
         definitions = Definitions(settings.kafka_config(), codec)
         self.balance = Balance(definitions.syncs())
+        events = [topics.events_of(p) for p in definitions.platforms()]
         definitions.close()
-        events = [topics.events_of(p) for p in topics.PLATFORMS]
         self._log = Log(settings.kafka_config(), codec, [*events, topics.JOURNAL])
 
     def read(self) -> Balance:

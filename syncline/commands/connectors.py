@@ -6,7 +6,6 @@ import typer
 
 from connectors.registry import platforms
 from connectors.run import ConnectorsConfig, TopicsMissing, run
-from schemas import topics
 from syncline import cluster, telemetry
 from syncline.errors import Failed, Misused
 from syncline.settings import Settings
@@ -18,7 +17,7 @@ app = typer.Typer()
 def connectors(
     platform: Annotated[
         list[str] | None,
-        typer.Option(help="Only this one; may be repeated. Default: all that have topics."),
+        typer.Option(help="Only this one; may be repeated. Default: all that are configured."),
     ] = None,
     admin_port: Annotated[
         int,
@@ -40,7 +39,7 @@ def connectors(
     codec = cluster.codec(settings)
     config = ConnectorsConfig(
         kafka=settings.kafka_config(),
-        platforms=platform or [name for name in platforms() if name in topics.PLATFORMS],
+        platforms=platform or (),
         slot=settings.slot,
         admin_port=admin_port,
     )

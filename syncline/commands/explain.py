@@ -36,9 +36,10 @@ def tell(
     settings: Settings, codec: Codec, asked: str, *, whole_person: bool = False
 ) -> tuple[story.Meant, list[story.Line]]:
     """Reads every topic that says something of records: slow on a large log."""
+    platforms = cluster.platforms(settings)
     names = [
         *(f(p) for f in (topics.events_of, topics.commands_of, topics.outcomes_of)
-          for p in topics.PLATFORMS),
+          for p in platforms),
         topics.RESOLVED, topics.CONTROL, topics.JOURNAL, topics.PARKED,
     ]  # fmt: skip
     log = Log(settings.kafka_config(), codec, names)

@@ -44,7 +44,7 @@ def resend(
 
 def _found(settings: Settings, codec: Codec, asked: str) -> str:
     """Reads what has arrived: slow on a large log. Raises Failed, Misused."""
-    names = [*map(topics.events_of, topics.PLATFORMS), topics.RESOLVED]
+    names = [*map(topics.events_of, cluster.platforms(settings)), topics.RESOLVED]
     log = Log(settings.kafka_config(), codec, names)
     meant = story.find(log.read_to_end(), asked, whole_person=True)
     log.close()

@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from schemas.topics import TOPICS, Topic
+from connectors.registry import platforms
+from schemas.follow import Definitions
+from schemas.topics import TOPICS, Topic, of_platform, topics_of
 from syncline import cluster
 from syncline.options import Json
 from syncline.settings import Settings
@@ -19,7 +21,10 @@ app = typer.Typer(
 
 @app.command("list")
 def list_(json: Json = False) -> None:
-    """All topics on one page. Needs no cluster."""
+    """All topics that every cluster has, on one page. Needs no cluster.
+
+    A platform that only a configuration names has four like those of HubSpot.
+    """
     if json:
         print(cluster.as_json([_plain(t) for t in TOPICS]))
         return
@@ -35,7 +40,11 @@ def list_(json: Json = False) -> None:
 @app.command()
 def create(json: Json = False) -> None:
     """Create what is missing in the cluster, and register the schemas. A repeat changes nothing."""
-    created = cluster.create_topics(cluster.located(Settings()))
+    settings = cluster.located(Settings())
+    created = cluster.create_topics(settings)
+    definitions = Definitions(settings.kafka_config(), cluster.codec(settings))
+    created += cluster.create_topics(settings, topics_of(definitions.platforms()), schemas=False)
+    definitions.close()
     if json:
         print(cluster.as_json({"created": created}))
     else:
@@ -45,7 +54,9 @@ def create(json: Json = False) -> None:
 @app.command()
 def describe(name: Annotated[str, typer.Argument(help="Its name.")], json: Json = False) -> None:
     """One topic: what is on it. Needs no cluster."""
-    found = next((t for t in TOPICS if t.name == name), None)
+    platform = name.partition(".")[2]
+    known = (*TOPICS, *(of_platform(platform) if platform in platforms() else ()))
+    found = next((t for t in known if t.name == name), None)
     if found is None:
         raise typer.BadParameter(f"no topic {name}; `syncline topics list` shows all")
     plain = _plain(found)
