@@ -118,7 +118,7 @@ def _check_connections(found: Configuration) -> Iterator[str]:
             validated(dict(connection.options), lines, spec.config, ("options",))
         except ConfigInvalid as error:
             yield from error.problems
-        for secret in sorted(set(spec.secrets) - set(connection.secrets)):
+        for secret in sorted(set(spec.wanted(connection.secrets)) - set(connection.secrets)):
             yield lines.problem(
                 ("secrets",), f"{secret} is missing: {secret}: env:NAME or file:PATH"
             )
