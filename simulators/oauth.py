@@ -33,20 +33,17 @@ class App:
 
     def grant(self, form: Mapping[str, str], now: float) -> tuple[str, str]:
         """-> (access token, empty), or (empty, the error's name in RFC 6749)."""
+        if form.get("grant_type") not in ("client_credentials", "refresh_token"):
+            return "", "unsupported_grant_type"
         if form.get("client_id") != self._client_id:
             return "", "invalid_client_id"
         if form.get("client_secret") != self._client_secret:
             return "", "invalid_client"
-        match form.get("grant_type"):
-            case "client_credentials":
-                pass
-            case "refresh_token":
-                if form.get("refresh_token") != self.refresh_token:
-                    return "", "invalid_grant"
-                if self.rotates:
-                    self.refresh_token = secrets.token_urlsafe(24)
-            case _:
-                return "", "unsupported_grant_type"
+        if form["grant_type"] == "refresh_token":
+            if form.get("refresh_token") != self.refresh_token:
+                return "", "invalid_grant"
+            if self.rotates:
+                self.refresh_token = secrets.token_urlsafe(24)
         self.logins += 1
         token = self._token()
         self._ends[token] = now + self.ttl_s

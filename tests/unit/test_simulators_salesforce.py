@@ -78,7 +78,7 @@ async def test_logging_in(organisation: Salesforce) -> None:
     ):
         good = (await web.post("/services/oauth2/token", data=LOGIN)).json()
         assert (good["instance_url"], good["token_type"]) == (url, "Bearer")
-        again = {"grant_type": "refresh_token", "refresh_token": "salesforce-refresh"}
+        again = {**LOGIN, "grant_type": "refresh_token", "refresh_token": "salesforce-refresh"}
         assert (await web.post("/services/oauth2/token", data=again)).status_code == 200
         for wrong, kind in (
             ({**LOGIN, "client_secret": "x"}, "invalid_client"),
