@@ -19,6 +19,7 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from pydantic import ValidationError
 
 from schemas import (
+    audiences,
     commands,
     control,
     definitions,
@@ -50,6 +51,7 @@ MESSAGES: tuple[type[Message], ...] = (
     handover.Lease, handover.Intent, handover.Learned,
     definitions.Definition,
     runs.RunView,
+    audiences.AudiencePart, audiences.AudienceMember,
 )  # fmt: skip
 
 

@@ -5,14 +5,27 @@ a pointer `kind:name` to the active version. Secrets are references, never value
 """
 
 from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.base import Message
 
-__all__ = ["Connection", "Definition", "Identify", "Policy", "Sync", "Webhook", "WebhookBounds"]
+__all__ = [
+    "Audience",
+    "Connection",
+    "Definition",
+    "Hook",
+    "Identify",
+    "ListSource",
+    "Policy",
+    "Schedule",
+    "Sync",
+    "Webhook",
+    "WebhookBounds",
+]
 
 
 class Definition(Message):
@@ -121,6 +134,87 @@ class Connection(Config):
 AnsweredKind = Literal["subscribed", "unsubscribed", "bounced", "deleted"]
 
 
+def _web_address(text: str) -> str:
+    """https, or plain http to this machine: what is sent there may not be read on the way."""
+    parts = urlsplit(text)
+    if not parts.hostname or parts.username or parts.fragment:
+        raise ValueError("is no address: https://host/path")
+    if parts.scheme == "https" or (parts.scheme == "http" and _here(parts.hostname)):
+        return text
+    raise ValueError("must begin with https://")
+
+
+def _here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+
+
+class Schedule(Config):
+    """When bulk runs of a sync begin by themselves."""
+
+    cron: str = Field(description="Minute, hour, day, month, weekday: `30 6 * * mon-fri`.")
+    zone: str = Field(default="UTC", description="Time zone: `Europe/Berlin`.")
+    missed: Literal["latest", "skip"] = Field(
+        default="latest",
+        description="What becomes of a time that passed while nothing ran, or while the run before "
+        "was still going: `latest` makes up for the newest one of them, `skip` for none that is "
+        "more than 5 minutes old.",
+    )
+
+
+class ListSource(Config):
+    """Where the list of an audience is fetched, each time that its schedule says."""
+
+    url: WebAddress = Field(description="GET gives the list: one id a line, or a table.")
+    secret: str = Field(default="", description="Bearer token: `env:NAME` or `file:PATH`.")
+    column: str = Field(default="", description="Of a table with a heading: the one of the ids.")
+    leaves_max: float = Field(
+        default=0.5, ge=0, le=1,
+        description="Share of the last list that may leave. More is not done, and told.",
+    )  # fmt: skip
+
+
+class Hook(Config):
+    """Who is told. Delivered from the journal, in order, at least once, with the same `webhook-id`
+    each time."""
+
+    url: WebAddress | None = Field(default=None, description="Empty: one line in the log.")
+    secret: str = Field(
+        default="", description="Signs it as Standard Webhooks say: reference to `whsec_…`."
+    )
+    form: Literal["event", "chat", "email"] = Field(
+        default="event",
+        description="event: JSON with all fields; chat: `{text}`, as incoming webhooks of chat "
+        "programs take it; email: `{from, to, subject, text}`, as mail services take it.",
+    )
+    headers: dict[str, str] = Field(
+        default={}, description="HTTP header to the reference of its value."
+    )
+    sender: str = Field(default="", description="email: the address it is from.")
+    to: list[str] = Field(default=[], description="email: the addresses it is for.")
+
+
+class Audience(Config):
+    """A sync for the objects of a list only: `syncline audience put` gives the list."""
+
+    joined: dict[str, Any] = Field(
+        default={}, description="What every row of a member carries, by destination field."
+    )
+    left: dict[str, Any] = Field(
+        default={},
+        description="What is set at the destination when an object has left the list. Empty: "
+        "nothing is sent, and what stands there stays.",
+    )
+    list: ListSource | None = Field(
+        default=None, description="Where the list is fetched. Empty: people give it."
+    )
+
+
 class Sync(Config):
     """A standing order: from, to, mapping, policy."""
 
@@ -140,4 +234,18 @@ class Sync(Config):
         description="What such an event sets at the destination, by field. Whoever unsubscribed or "
         "bounced keeps what that sets, in every row, until a later `subscribed`. A kind that is "
         "not named changes nothing.",
+    )
+    audience: Audience | None = Field(
+        default=None, description="Only objects on a list are sent. Empty: all are."
+    )
+    schedule: Schedule | None = Field(
+        default=None, description="Bulk runs that begin by themselves."
+    )
+    on_state_change: list[Hook] = Field(
+        default=[], description="Told when a run of the sync changes its state."
+    )
+    on_error: list[Hook] = Field(
+        default=[],
+        description="Told when records are refused, a run is stuck, or a scheduled one cannot "
+        "begin: what comes within half a minute is one message.",
     )

@@ -10,7 +10,8 @@ __all__ = ["EventKind", "Origin", "PlatformEvent", "ResolvedRecord"]
 
 
 class EventKind(StrEnum):
-    """What kind of fact it is, in one vocabulary for all platforms."""
+    """What kind of fact it is, in one vocabulary for all platforms. Joined and left: the audience
+    of a sync, as a list says; ours, not a platform's."""
 
     created = "created"
     updated = "updated"
@@ -23,6 +24,8 @@ class EventKind(StrEnum):
     opened = "opened"
     clicked = "clicked"
     tracked = "tracked"
+    joined = "joined"
+    left = "left"
     other = "other"
 
 

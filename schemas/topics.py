@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas import (
+    audiences,
     commands,
     control,
     definitions,
@@ -88,6 +89,7 @@ HANDOVER = "handover"
 TICKS = "ticks"
 QUARANTINE = "quarantine"
 RUNS = "runs"
+AUDIENCES = "audiences"
 
 
 def received_from(platform: str) -> tuple[Topic, ...]:
@@ -134,8 +136,11 @@ _COMMON: tuple[Topic, ...] = (
           "What waits for a person's decision."),
     Topic(FIXES, "person|object key|field", (parked.Fix,), None, "streams.shape",
           "console, command line", "What people have mended, as long as it applies."),
-    Topic(CONTROL, "run, or sync", (control.Act,), 365 * DAY_S, "console, command line",
-          "streams.runs, connectors", "What people asked for, with who, when and why."),
+    Topic(CONTROL, "run, or sync", (control.Act, audiences.AudiencePart), 365 * DAY_S,
+          "console, command line, scheduler", "streams.runs, connectors",
+          "What people asked for, with who, when and why; and the lists that they gave."),
+    Topic(AUDIENCES, "sync|object id", (audiences.AudienceMember,), None, "command line, scheduler",
+          "command line, scheduler", "Who is on the list of a sync, as it was given last."),
     Topic(ACTS, "person",
           (control.Act, control.Again, identity.Join, identity.Moved, events.ResolvedRecord),
           30 * DAY_S, "streams.runs, streams.admit, streams.shape, command line", "streams.shape",

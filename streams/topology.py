@@ -62,6 +62,7 @@ def build(
 
     app.emits(t.RESOLVED, t.ASKED, t.ANSWERED, t.JOURNAL, t.PARKED, t.FIXES, t.ACTS, t.RUNS)
     app.emits(*map(t.commands_of, platforms))
+    app.emits(*map(t.events_of, platforms))  # of lists that people gave
     app.ticks(t.TICKS, encode=lambda now_ms: codec.encode(Tick(now_ms=now_ms)))
 
     @app.agent(events)

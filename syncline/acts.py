@@ -32,10 +32,12 @@ def act(
     values: dict[str, Any] | None = None,
     why: str = "",
     act_id: str = "",
+    who: str = "",
 ) -> Act:
-    """An act of the person at this terminal. Who it is, is taken from the system, not verified."""
+    """An act of the person at this terminal. Who it is, is taken from the system, not verified;
+    `who`: a process of ours."""
     now_ms = time.time_ns() // 1_000_000
-    who = getpass.getuser()
+    who = who or getpass.getuser()
     parts = (
         kind,
         sync,

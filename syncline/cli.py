@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "connector": "Write and check descriptions of platforms without code.",
     "sync": "List, pause or resume syncs.",
     "account": "List accounts; close one at once (kill switch), or open it by hand.",
+    "audience": "Give a sync a list of ids: who joins, who leaves; show it.",
     "run": "Start, show, pause, resume or cancel bulk runs.",
     "parked": "List, show, test, fix, release or discard records that are stuck.",
     "resend": "Send all that is known of one person again now.",

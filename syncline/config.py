@@ -186,8 +186,21 @@ def _check_syncs(found: Configuration) -> Iterator[str]:
                 yield lines.problem(
                     ("match",), "is missing: the field by which people already there are found"
                 )
+        if sync.audience is not None and not _is_state(found, sync):
+            yield lines.problem(
+                ("audience",), f"{sync.destination_object} is appended once: nobody can leave"
+            )
         if sync.mapping not in found.mappings:
             yield lines.problem(("mapping",), f"there is no mapping {sync.mapping}")
+
+
+def _is_state(found: Configuration, sync: Sync) -> bool:
+    """Unless it is known to be a fact."""
+    connection = found.connections.get(sync.destination)
+    if connection is None or receives_only(connection):
+        return True
+    spec = connector_class(connection.platform).spec.objects.get(sync.destination_object)
+    return spec is None or spec.kind == "state"
 
 
 def _check_sides(found: Configuration) -> Iterator[str]:

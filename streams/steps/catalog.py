@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from schemas.definitions import Connection, Policy, Sync
+from schemas.definitions import Audience, Connection, Policy, Sync
 from schemas.events import Origin, PlatformEvent
 from schemas.ids import sync_of
 
@@ -115,6 +115,8 @@ class Plan:
     """Some sync reads from the destination's objects: admit must know whose they are."""
     kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """Kind of event to what it sets at the destination."""
+    audience: Audience | None = None
+    """What a list sets there, where only the objects on it are sent."""
 
 
 @dataclass(slots=True)
@@ -274,6 +276,7 @@ class Catalog:
                 for s in self.syncs.values()
             ),
             kinds={str(kind): sets for kind, sets in sync.kinds.items()},
+            audience=sync.audience,
         )
 
 

@@ -79,6 +79,8 @@ class Source(Struct, array_like=True, omit_defaults=True):
     told last: kept of objects that are destinations too (streams.steps.echo)."""
     echoes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     """Field that holds what we wrote there, to the `connection:object_type`s it came through."""
+    lists: dict[str, tuple[int, bool]] = field(default_factory=dict[str, tuple[int, bool]])
+    """Sync to the stamp of its newest list, and whether the object is on it."""
 
 
 class Row(Struct, array_like=True):
@@ -346,6 +348,12 @@ class Run(Struct, array_like=True):
     """Since the last view of it was published."""
     trouble: str = ""
     """What the worker said last of the fetch under way."""
+    parts: int = 0
+    """Of a list that people gave; 0: its records are fetched."""
+    part: int = 0
+    """Parts handed out."""
+    listed_ms: int = 0
+    """When the list was given."""
 
 
 pack = msgspec.msgpack.Encoder().encode

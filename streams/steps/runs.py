@@ -9,6 +9,7 @@ events, which must never queue behind a backfill.
 import json
 from typing import Any
 
+from schemas.audiences import AudiencePart
 from schemas.base import Message
 from schemas.commands import FetchPages
 from schemas.control import Act, ActKind, Target, Tick
@@ -18,6 +19,7 @@ from streams.steps.acts import BROADCAST
 from streams.steps.catalog import Catalog, Flow
 from streams.steps.control import FINAL, move
 from streams.steps.headline import fated, in_transit, view
+from streams.steps.listed import forget_parts, hand_out, part_key
 from streams.steps.outputs import Outputs, Send
 from streams.steps.rows import Refusal, Run, pack, unpack_names, unpack_run
 from streams.steps.work import Rows
@@ -59,6 +61,9 @@ class Runs:
                 self._entry(message)
             case Tick():
                 self._tick(message.now_ms)
+            case AudiencePart():
+                if self.rows.get(message.run) is None:  # else the list was given before
+                    self.rows.put(part_key(message.run, message.part), pack(message.model_dump()))
             case _:
                 raise TypeError(f"{type(message).__name__} does not concern runs")
         self.out.keep()
@@ -115,6 +120,8 @@ class Runs:
         if plan is None:
             move(run, "cancelling", "its sync is not defined", act.who, self.out)
             move(run, "cancelled", "its sync is not defined", act.who, self.out)
+            run.parts = int(json.loads(act.values or b"{}").get("parts") or 0)
+            forget_parts(run, self.rows)
             run.progress_ms = run.now_ms
             return "its sync is not defined"
         options: dict[str, Any] = json.loads(act.values or b"{}")
@@ -123,6 +130,7 @@ class Runs:
         run.credit = int(options.get("credit") or flow.credit())
         run.batch_rows, run.pages_max = flow.batch_rows, flow.fetch_pages_max
         run.expected = int(options.get("expected") or 0)
+        run.parts, run.listed_ms = int(options.get("parts") or 0), act.when_ms
         run.progress_ms = run.now_ms
         pinned = json.dumps({**options, "pins": run.pins}).encode()
         self._broadcast(act.model_copy(update={"values": pinned}))
@@ -294,6 +302,7 @@ class Runs:
                 patient = run.now_ms - run.since_ms < CANCEL_WAIT_MS
                 if confirmed and not _open(run) and not (_fetching(run) and patient):
                     move(run, "cancelled", "every record has a fate", "", self.out)
+                    forget_parts(run, self.rows)
             case _:
                 pass
 
@@ -305,6 +314,9 @@ class Runs:
             return
         page_rows = run.fetched / run.pages if run.pages else run.batch_rows
         source = self.catalog.connections[plan.source]
+        if run.parts:
+            hand_out(run, plan, source.platform, room, self.rows, self.out)
+            return
         run.step += 1
         command = FetchPages(
             account=source.account, connection=plan.source, object_type=plan.source_object,

@@ -13,7 +13,7 @@ from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
 from schemas.ids import row_id, sync_of
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
-from streams.steps import facts
+from streams.steps import audience, facts
 from streams.steps.catalog import FieldError, Plan, Shaped
 from streams.steps.consent import (
     ANSWERED,
@@ -75,6 +75,9 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
         seen = look(work, source, event)
         stale = _learn(work, source, event, reads)
         turns = told(work, source, event, seen) if seen else turns
+    if event.kind in audience.LISTED:
+        work.person.sources[key] = source
+        audience.hear(source, event, sync_of(event.run))
     if event.origin is Origin.read:
         if answered(work, source, event):
             _decide_waiting(work, source)
@@ -94,6 +97,9 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
         for plan, row in [pair for pair in news if answered_by(pair[0], event)]:
             _decide_for(work, plan, source, row, event)  # it waits for no read
         news = [pair for pair in news if not answered_by(pair[0], event)]
+    for pair in [pair for pair in news if not audience.member(work, pair[0])]:
+        _decide_for(work, pair[0], source, pair[1], event)  # it is sent nothing that must be known
+        news.remove(pair)
     asking = [plan for plan, _ in news]
     if not open_questions(work, source, event, asking):
         if source.waiting:
@@ -129,6 +135,8 @@ def _at_once(
         work.note(row, Standing.cancelled, "run_cancelled", reason=mark.why, by=mark.who)
     elif event.kind in NOT_FOLLOWED and not answered_by(plan, event):
         work.note(row, Standing.filtered, f"kind_{event.kind.value}")
+    elif event.kind in audience.LISTED and plan.audience is None:
+        work.note(row, Standing.filtered, "no_list", reason="its sync has no audience any more")
     elif stale and source.decided.get(plan.sync) == source.revision and not plan.fact:
         work.note(row, Standing.stale, "older", reason="something newer was known already")
     else:
@@ -271,6 +279,13 @@ def _take(
     `valid`: the row is made of its own object; else only others of the person speak in it.
     """
     row.fields = fields
+    if not audience.member(work, plan):
+        if audience.leaves(work, plan, there, row):
+            offer(work, plan, there, row)
+        advance(work, there)
+        return
+    if fields.values:
+        audience.overlay(work, plan, row)
     source = work.person.sources.get(row.source)
     if source is not None and source.echoes and not plan.fact:
         leave_out(plan, there, source, row)

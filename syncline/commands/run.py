@@ -42,7 +42,7 @@ def start(
         run = begin(settings, codec, sync, why, force=force)
         print(run)
         if wait:
-            _await(settings, codec, run, {"running", "completed", "stuck"}, wait)
+            until(settings, codec, run, {"running", "completed", "stuck"}, wait)
 
 
 def begin(
@@ -113,20 +113,21 @@ def cancel(run: str, why: Why = "", wait: Wait = 60.0) -> None:
     _ask(ActKind.run_cancel, run, why, {"cancelled", "completed"}, wait)
 
 
-def _ask(kind: ActKind, run: str, why: str, until: set[str], wait_s: float) -> None:
+def _ask(kind: ActKind, run: str, why: str, states: set[str], wait_s: float) -> None:
     with cluster.connected() as (settings, codec):
         if run not in views(settings, codec):
             raise Failed(f"there is no run {run}; `syncline run list` shows all")
         acts.ask(settings, codec, [acts.act(kind, sync=ids.sync_of(run), run=run, why=why)])
         if wait_s:
-            _await(settings, codec, run, until, wait_s)
+            until(settings, codec, run, states, wait_s)
 
 
-def _await(settings: Settings, codec: Codec, run: str, until: set[str], wait_s: float) -> None:
+def until(settings: Settings, codec: Codec, run: str, states: set[str], wait_s: float) -> None:
+    """Wait until the run is in one of these states, and say so. Raises Failed where it is not."""
     deadline = time.monotonic() + wait_s
     while True:
         view = views(settings, codec).get(run)
-        if view is not None and view.state in until:
+        if view is not None and view.state in states:
             print(f"{run}: {view.headline}")
             return
         if time.monotonic() > deadline:
