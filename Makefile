@@ -20,10 +20,10 @@ define COUNTED
     esac; done; }
 endef
 
-.PHONY: help setup check test demo simulate soak bench lock
+.PHONY: help setup check test demo simulate soak bench bench-gateway lock
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 setup: $(STAMP) ## Make .venv with everything in it
 
@@ -63,6 +63,9 @@ soak: setup ## Long matrices, by hand
 
 bench: setup ## Benchmarks against alternatives
 	$(BIN)/python -m benchmarks
+
+bench-gateway: setup ## The webhook gateway against one in Go and one in Node, both built first
+	$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 lock: setup ## Resolve requirements.lock and syncline/jars.lock; UPGRADE=1 takes newest versions
 	@echo "lock 1/2: requirements.lock"

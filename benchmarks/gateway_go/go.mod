@@ -1,0 +1,15 @@
+module syncline/benchmarks/gateway_go
+
+go 1.26.0
+
+require (
+	github.com/twmb/franz-go v1.22.3
+	golang.org/x/crypto v0.59.0
+)
+
+require (
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/pierrec/lz4/v4 v4.1.33 // indirect
+	github.com/twmb/franz-go/pkg/kmsg v1.15.1 // indirect
+	golang.org/x/sys v0.50.0 // indirect
+)
