@@ -98,7 +98,7 @@ def create_topics(
         there = admin.list_topics(timeout=15).topics
     finally:
         admin.poll(0)  # hands log lines on: an admin client does so at no other time
-    topics = (*TOPICS, *more)
+    topics = {topic.name: topic for topic in (*TOPICS, *more)}.values()  # named twice: made once
     for topic in topics:
         wanted = settings.partitions if topic.partitions == "tables" else 1
         if topic.name in there and len(there[topic.name].partitions) != wanted:
