@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "gateway": "Run the webhook gateway.",
     "streams": "Run a streams worker.",
     "connectors": "Run a connectors worker.",
+    "scheduler": "Begin scheduled runs, and fetch the lists of audiences.",
     "connector": "Write and check descriptions of platforms without code.",
     "sync": "List, pause or resume syncs.",
     "account": "List accounts; close one at once (kill switch), or open it by hand.",

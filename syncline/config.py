@@ -18,6 +18,7 @@ from ratelimits import registry as quotas
 from schemas.definitions import Connection, Sync
 from schemas.secrets import SecretMissing, is_reference, resolve
 from schemas.yamlfile import ConfigInvalid, Lines, read_yaml, validated
+from syncline import schedules
 from webhook_gateway.senders import platforms as senders
 from webhook_gateway.senders import sender_type
 
@@ -186,12 +187,25 @@ def _check_syncs(found: Configuration) -> Iterator[str]:
                 yield lines.problem(
                     ("match",), "is missing: the field by which people already there are found"
                 )
-        if sync.audience is not None and not _is_state(found, sync):
-            yield lines.problem(
-                ("audience",), f"{sync.destination_object} is appended once: nobody can leave"
-            )
+        yield from _check_when(found, sync, lines)
         if sync.mapping not in found.mappings:
             yield lines.problem(("mapping",), f"there is no mapping {sync.mapping}")
+
+
+def _check_when(found: Configuration, sync: Sync, lines: Lines) -> Iterator[str]:
+    """For whom, when, and who is told."""
+    if sync.schedule is not None and (wrong := schedules.mistake(sync.schedule)):
+        yield lines.problem(("schedule", wrong[0]), wrong[1])
+    if sync.audience is not None:
+        if not _is_state(found, sync):
+            words = f"{sync.destination_object} is appended once: nobody can leave"
+            yield lines.problem(("audience",), words)
+        if sync.audience.list is not None and sync.schedule is None:
+            yield lines.problem(("audience", "list"), "is fetched when the `schedule` says: say it")
+    for key in ("on_state_change", "on_error"):
+        for number, hook in enumerate(getattr(sync, key)):
+            if hook.form == "email" and not (hook.url and hook.sender and hook.to):
+                yield lines.problem((key, number), "email wants url, sender and to")
 
 
 def _is_state(found: Configuration, sync: Sync) -> bool:
@@ -250,17 +264,28 @@ def _ends(found: Configuration, mapping: str) -> list[tuple[str, str]]:
     return sorted(pairs) or [("", "")]
 
 
-def missing_secrets(connections: Mapping[str, Connection]) -> list[str]:
+def missing_secrets(
+    connections: Mapping[str, Connection], syncs: Mapping[str, Sync] | None = None
+) -> list[str]:
     """References that lead nowhere in this process's environment, one line each."""
-    problems: list[str] = []
+    wanted: list[tuple[str, list[str]]] = []
     for name, connection in connections.items():
         references = [*connection.secrets.values()]
         if (webhook := connection.webhook) is not None:
             references += [r for r in (webhook.secret, webhook.previous_secret) if r]
             references += filter(is_reference, webhook.options.values())
+        wanted.append((f"connection {name}", references))
+    for name, sync in (syncs or {}).items():
+        source = sync.audience.list if sync.audience is not None else None
+        references = [source.secret] if source is not None else []
+        for hook in (*sync.on_state_change, *sync.on_error):
+            references += [hook.secret, *hook.headers.values()]
+        wanted.append((f"sync {name}", [r for r in references if r]))
+    problems: list[str] = []
+    for who, references in wanted:
         for reference in references:
             try:
                 resolve(reference)
             except SecretMissing as error:
-                problems.append(f"connection {name}: {error}")
+                problems.append(f"{who}: {error}")
     return problems

@@ -54,7 +54,7 @@ def apply(
         if problems := misfits(wanted, there):
             raise Misused("\n".join(problems))
         changes = difference(wanted, there)
-        for line in missing_secrets(wanted.connections):
+        for line in missing_secrets(wanted.connections, wanted.syncs):
             typer.echo(f"note: {line} in this shell; the processes need it", err=True)
         if json_:
             print(

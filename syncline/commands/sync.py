@@ -1,6 +1,7 @@
 """`syncline sync`: standing orders."""
 
 import time
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -9,8 +10,9 @@ from rich.table import Table
 
 from audit.read import control_acts
 from schemas.control import Act, ActKind
+from schemas.definitions import Sync
 from schemas.follow import Definitions
-from syncline import acts, cluster
+from syncline import acts, cluster, schedules
 from syncline.errors import Failed
 from syncline.options import Why
 from syncline.watching import Watch
@@ -25,7 +27,7 @@ Wait = Annotated[float, typer.Option(help="Seconds to wait until it holds; 0: do
 def list_(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """All syncs that are applied, and who has paused which."""
+    """All syncs that are applied, when each runs next by itself, and who has paused which."""
     with cluster.connected() as (settings, codec):
         definitions = Definitions(settings.kafka_config(), codec)
         known = definitions.syncs()
@@ -39,14 +41,15 @@ def list_(
         {
             "sync": name, "from": f"{s.source} {s.source_object}",
             "to": f"{s.destination} {s.destination_object}", "mapping": s.mapping,
-            "policy": s.policy.value, "live": s.live, "paused": _paused(last.get(name)),
+            "policy": s.policy.value, "live": s.live, "next": _next(s),
+            "paused": _paused(last.get(name)),
         }
         for name, s in sorted(known.items())
     ]  # fmt: skip
     if json_:
         print(cluster.as_json(rows))
         return
-    table = Table("sync", "from", "to", "mapping", "policy", "live", "paused")
+    table = Table("sync", "from", "to", "mapping", "policy", "live", "next run", "paused")
     for row in rows:
         table.add_row(*("yes" if v is True else "no" if v is False else v for v in row.values()))
     Console().print(table)
@@ -85,6 +88,13 @@ def _ask(kind: ActKind, sync: str, why: str, wait_s: float, done: str) -> None:
                     "partitions have done it: is a streams worker running?"
                 )
             print(f"{sync}: {done} in {time.monotonic() - begun_s:.2f} s")
+
+
+def _next(sync: Sync) -> str:
+    """When its next scheduled run is due, in UTC."""
+    if sync.schedule is None:
+        return ""
+    return schedules.next_due(sync.schedule, datetime.now(UTC)).isoformat(timespec="minutes")
 
 
 def _paused(act: Act | None) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from schemas.follow import Definitions
 from syncline import cluster, stack
 from syncline.errors import Failed
 from syncline.progress import Teller
@@ -29,7 +30,8 @@ def up(
         Path | None,
         typer.Argument(
             metavar="[CONFIGURATION]",
-            help="Configuration folder: apply it and run gateway, streams and connectors too.",
+            help="Configuration folder: apply it and run gateway, streams, connectors and what "
+            "else it needs too.",
             exists=True,
             file_okay=False,
         ),
@@ -102,7 +104,15 @@ def _start(folder: Path, settings: Settings, teller: Teller, gateway: list[str])
     if applied.returncode != 0:
         raise typer.Exit(applied.returncode)
     processes = Supervisor(settings.data / "logs", env)
-    for name in PROCESSES:
+    for name in (*PROCESSES, *_wanted(settings)):
         child = processes.add(name, name, *(gateway if name == "gateway" else ()))
         teller.say(f"{name}: log in {child.log}")
     return processes
+
+
+def _wanted(settings: Settings) -> list[str]:
+    """Processes that only some configurations need."""
+    definitions = Definitions(settings.kafka_config(), cluster.codec(settings))
+    syncs = definitions.syncs().values()
+    definitions.close()
+    return ["scheduler"] if any(s.schedule for s in syncs) else []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.definitions import Audience, Hook, ListSource
 from schemas.yamlfile import ConfigInvalid
 from syncline.config import load_folder, missing_secrets
 
@@ -250,3 +251,38 @@ def test_missing_secrets_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(told) == len(SECRETS)
     for name in SECRETS:
         assert any(f"env:{name}'" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("added", "line", "says"),
+    [
+        ("schedule: {cron: 61 6 * * *}", 1, "schedule.cron: Bad minute"),
+        ("schedule:\n  cron: 30 6 * * *\n  zone: Mars/Base", 3, "no time zone Mars/Base"),
+        ("audience:\n  list: {url: 'https://x.example/ids'}", 2, "is fetched when the `schedule`"),
+        ("audience: {list: {url: 'http://x.example/ids'}}", 1, "must begin with https://"),
+        ("on_error:\n- {url: 'https://u:p@x.example/'}", 2, "is no address: https://host/path"),
+        ("on_error:\n- {url: 'https://x.example/', form: email}", 2, "wants url, sender and to"),
+        ("on_state_change:\n- {url: 'https://x.example/', form: fax}", 2, "form: "),
+    ],
+)
+def test_for_whom_when_and_who_is_told(folder: Path, added: str, line: int, says: str) -> None:
+    path = folder / "syncs" / "leads.yaml"
+    text = path.read_text()
+    path.write_text(f"{text}{added}\n")
+    (problem,) = problems(folder)
+    assert problem.startswith(f"{path}:{text.count(chr(10)) + line}: ")
+    assert says in problem
+
+
+def test_secrets_of_lists_and_hooks_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "set")
+    found = load_folder(EXAMPLE)
+    leads = found.syncs["leads"].model_copy(
+        update={
+            "audience": Audience(list=ListSource(url="https://x.example/", secret="env:LIST")),
+            "on_error": [Hook(url="https://x.example/", headers={"Authorization": "env:HOOK"})],
+        }
+    )
+    told = missing_secrets(found.connections, {"leads": leads})
+    assert [t.partition(":")[0] for t in told] == ["sync leads"] * 2
