@@ -31,6 +31,10 @@ class Client:
         config = getattr(self.connector, "config", None)
         return str(getattr(config, spec.key_option, "") or spec.key_field)
 
+    def changes_quota(self, spec: ObjectSpec) -> str:
+        """Group of a page of `Changes`; some connections read them in another way."""
+        return str(getattr(self.connector, "changes_quota", "") or spec.read_quota)
+
 
 class Office(Protocol):
     """Called in the event loop."""

@@ -97,15 +97,14 @@ async def _pages(
     counts."""
     spec = client.spec.objects[taken.object_type]
     fields = account.office.fetch_fields(taken.connection, taken.object_type)
+    quota = client.changes_quota(spec)
     pages: list[Page] = []
     cursor, records, size, total = command["cursor"], 0, 0, -1
     if not cursor and spec.count_quota:
         total = await _count(account, client, taken.object_type, spec.count_quota)
     for _ in range(max(1, command["pages_max"])):
         try:
-            page = await _ask(
-                account, client, Changes(taken.object_type, cursor, fields), spec.read_quota
-            )
+            page = await _ask(account, client, Changes(taken.object_type, cursor, fields), quota)
         except PlatformError:
             if pages:
                 return Fetched(pages, cursor, False, total)

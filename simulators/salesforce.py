@@ -150,6 +150,10 @@ class Salesforce(Platform):
     def expire_tokens(self) -> None:
         self.app.expire()
 
+    def forget_queries(self) -> None:
+        """Locators expire: after some days, or when a user has too many."""
+        self._cursors.clear()
+
     def log_in(self, call: Call) -> Answer:
         return log_in(self.app, self._organisation, call)
 

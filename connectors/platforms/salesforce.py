@@ -28,10 +28,18 @@ from connectors.base import (
     PlatformError,
     Row,
     Spec,
-    milliseconds,
 )
 from connectors.oauth import LoginRefused, Tokens, login
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
+from connectors.platforms.salesforce_soql import (
+    ORDER,
+    Place,
+    count,
+    found,
+    given_at,
+    listed,
+    soql,
+)
 
 PASSING_ROWS = frozenset({"UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "TOO_MANY_APEX_REQUESTS"})
 PAGE_RECORDS = 2000  # REST resource "Query": records of one answer
@@ -89,9 +97,7 @@ class Salesforce:
         async def ask(form: Mapping[str, str]) -> Answer:
             return await http.request("POST", "/services/oauth2/token", form=form)
 
-        self._tokens = Tokens(
-            login(secrets, ask)
-        )  # an answer does not say how long a session lasts
+        self._tokens = Tokens(login(secrets, ask))  # nobody says how long a session lasts
 
     async def fetch_records(self, request: Fetch) -> Page:
         """SOQL. Changes come in the order of SystemModstamp and id, which is the cursor."""
@@ -100,51 +106,58 @@ class Salesforce:
                 limit = min(rows_max or PAGE_RECORDS, PAGE_RECORDS)
                 return await self._changes(kind, cursor, fields, limit)
             case ByIds(object_type=kind, ids=ids, fields=fields):
-                return await self._query(kind, fields, f"Id IN ({_list(ids)})")
+                return await self._query(kind, fields, f"Id IN ({listed(ids)})")
             case ByKeys(object_type=kind, field=field, values=values, fields=fields):
-                page = await self._query(kind, (field, *fields), f"{field} IN ({_list(values)})")
+                page = await self._query(kind, (field, *fields), f"{field} IN ({listed(values)})")
                 asked = {v.lower(): v for v in values}  # SOQL compares text without case
                 return Page([r.keyed(field, asked) for r in page.records], page.cursor, page.last)
             case Count(object_type=kind):
-                params = {"q": f"SELECT COUNT() FROM {kind}"}  # noqa: S608 - from a definition
-                answer = msgspec.json.decode(await self._call("GET", "/query", params=params))
-                return Page([], total=answer["totalSize"])
+                params = {"q": count(kind)}
+                answer = await self._send("GET", "/query", params=params)
+                return Page([], total=answer.json()["totalSize"])
             case FieldsOf(object_type=kind):
-                body = await self._call("GET", f"/sobjects/{kind}/describe")
-                fields = msgspec.json.decode(body)["fields"]
+                answer = await self._send("GET", f"/sobjects/{kind}/describe")
+                fields = answer.json()["fields"]
                 return Page(
                     [Found(f["name"], (raw := msgspec.json.encode(f)), raw) for f in fields]
                 )
 
     async def _changes(self, kind: str, cursor: str, fields: tuple[str, ...], limit: int) -> Page:
-        where = ""
-        if cursor:
-            stamp, last_id = cursor.split("|")
-            where = f"SystemModstamp > {stamp} OR (SystemModstamp = {stamp} AND Id > '{_escape(last_id)}')"  # noqa: E501
-        page = await self._query(kind, fields, where, f"ORDER BY SystemModstamp, Id LIMIT {limit}")
-        if not page.records:
-            return Page([], cursor, True)
-        newest = msgspec.json.decode(page.records[-1].values)
-        after = f"{newest['SystemModstamp']}|{page.records[-1].object_id}"
-        return Page(page.records, after, len(page.records) < limit)
+        """One page: the next of a query that is under way (QueryMore), else a new query that goes
+        on behind the last record. A locator that has expired costs nothing but that."""
+        place = Place.of(cursor)
+        answer = await self._more(place.locator) if place.locator else None
+        fresh = answer is None
+        if answer is None:
+            small = limit < PAGE_RECORDS  # the platform's own least page is 200
+            tail = ORDER + (f" LIMIT {limit}" if small else "")
+            params = {"q": soql(kind, fields, place.after, tail)}
+            answer = await self._send("GET", "/query", params=params)
+            place = place._replace(began=given_at(answer.headers))
+        body = answer.json()
+        records = [found(record) for record in body["records"]]
+        place = place.behind(records, fresh=fresh)
+        place = place._replace(locator=body.get("nextRecordsUrl", ""))
+        last = bool(body["done"]) and (limit >= PAGE_RECORDS or len(records) < limit)
+        return Page(records, str(place), last)
 
-    async def _query(
-        self, kind: str, fields: Sequence[str], where: str = "", tail: str = ""
-    ) -> Page:
-        names = dict.fromkeys(("Id", "SystemModstamp", *fields))
-        soql = f"SELECT {', '.join(names)} FROM {kind}"  # noqa: S608 - names come from definitions
-        soql += (f" WHERE {where}" if where else "") + (f" {tail}" if tail else "")
-        records: list[Found] = []
-        answer = msgspec.json.decode(await self._call("GET", "/query", params={"q": soql}))
-        while True:
-            for record in answer["records"]:
-                record.pop("attributes", None)
-                raw = msgspec.json.encode(record)
-                stamp = milliseconds(record.get("SystemModstamp"))
-                records.append(Found(record["Id"], raw, raw, stamp))
-            if answer["done"]:
-                return Page(records)
-            answer = msgspec.json.decode(await self._call("GET", answer["nextRecordsUrl"]))
+    async def _more(self, locator: str) -> Answer | None:
+        """None: it has expired."""
+        try:
+            return await self._send("GET", locator)
+        except PlatformError as error:
+            if error.status not in (400, 404) or isinstance(error, LoginRefused):
+                raise
+            return None
+
+    async def _query(self, kind: str, fields: Sequence[str], where: str) -> Page:
+        """All of it; for a question whose answer is short."""
+        answer = (await self._send("GET", "/query", params={"q": soql(kind, fields, where)})).json()
+        records = [found(record) for record in answer["records"]]
+        while not answer["done"]:
+            answer = (await self._send("GET", answer["nextRecordsUrl"])).json()
+            records += map(found, answer["records"])
+        return Page(records)
 
     def map_fields(self, object_type: str, row: Row) -> dict[str, Any]:
         """Null clears a field; numbers and booleans stay what they are."""
@@ -165,11 +178,11 @@ class Salesforce:
         path = "/composite/sobjects" + ("" if by_id else f"/{object_type}/{key}")
         body = {"allOrNone": False, "records": records}
         try:
-            answer = await self._call("PATCH", path, body)
+            answer = await self._send("PATCH", path, body)
         except PlatformError as error:
             return [self.handle_error(error)] * len(rows)
         try:
-            results = msgspec.json.decode(answer, type=list[_Result])
+            results = msgspec.json.decode(answer.body, type=list[_Result])
         except msgspec.DecodeError:  # a 200 of something between us and Salesforce
             return [Retry("the answer is no list of results")] * len(rows)
         if len(results) != len(rows):  # by place alone nobody knows whose verdicts are missing
@@ -211,25 +224,15 @@ class Salesforce:
             case _:
                 return Parked(code, words)
 
-    async def _call(
+    async def _send(
         self, method: str, path: str, json: Any = None, params: Mapping[str, str] | None = None
-    ) -> bytes:
+    ) -> Answer:
         """With a fresh token where ours has expired: once, then the error stands."""
         if not path.startswith("/services/"):
             path = f"/services/data/{self.config.api_version}{path}"
 
-        async def send(token: SecretStr) -> bytes:
+        async def send(token: SecretStr) -> Answer:
             headers = {"authorization": f"Bearer {token.get_secret_value()}"}
-            return (
-                await self.http.request(method, path, json=json, params=params, headers=headers)
-            ).body
+            return await self.http.request(method, path, json=json, params=params, headers=headers)
 
         return await self._tokens.use(send)
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
-
-
-def _list(values: Sequence[str]) -> str:
-    return ", ".join(f"'{_escape(v)}'" for v in values)
