@@ -39,6 +39,10 @@ Agent = Callable[[AsyncIterator[Chunk]], Awaitable[None]]
 STOP_S = 9.0
 """SIGTERM to exit; whatever is not committed by then is decided again by a successor."""
 
+FOR_EVER_S = 365 * 24 * 3600.0
+"""A place without partitions fetches nothing; aiokafka would leave the group for that after a
+while, and never come back. What hangs is found otherwise: `_check_rebalance`, the alarm."""
+
 
 class EngineApp:
     """Declare topics, tables and agents, then `run()`. See the package for an example."""
@@ -173,6 +177,7 @@ class EngineApp:
             broker_heartbeat_interval=settings.session_timeout_s / 4,
             broker_request_timeout=max(30.0, 2 * settings.session_timeout_s),
             broker_commit_interval=3600,
+            broker_max_poll_interval=FOR_EVER_S,
             stream_buffer_maxsize=4096,
         )
         app.engine = self.engine

@@ -7,16 +7,21 @@ memory only, so leaving at once is always safe, and a successor decides it anew.
 import os
 import signal
 import sys
+import time
 from typing import NoReturn
 
 import structlog
 
-__all__ = ["EXIT_CODE", "hit", "leave"]
+__all__ = ["AWAY_S_MAX", "EXIT_CODE", "boot_s", "hit", "leave"]
 
 log = structlog.get_logger("streams.engine")
 
 EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h. A supervisor starts the worker again, with a back-off."""
+
+AWAY_S_MAX = 300.0
+"""Longest wait for a Kafka that answers nothing. A worker that is there when it comes back goes on
+at once; one that had left would have to start, join and restore first."""
 
 
 def leave(why: str, **context: object) -> NoReturn:
@@ -25,6 +30,12 @@ def leave(why: str, **context: object) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_CODE)
+
+
+def boot_s() -> float:
+    """A clock that also counts while the machine sleeps, where there is one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def _armed() -> dict[str, tuple[int, int]]:

@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
 )
 
-from streams.engine.exits import hit, leave
+from streams.engine.exits import AWAY_S_MAX, hit, leave
 from streams.engine.ledger import Part, Source, check_vector, decode_ahead
 from streams.engine.settings import EngineSettings
 from streams.engine.store import Memory, Reached, Store
@@ -33,6 +33,14 @@ __all__ = ["Restored", "Restorer"]
 log = structlog.get_logger("streams.engine")
 
 ROWS_A_WRITE = 20_000
+_PASSING = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    }
+)
 OLD_S = 3 * 24 * 3600
 """A copy older than this may hold rows whose tombstones are gone from the changelog, which keeps
 them for twice as long (see `topics.CHANGELOG`)."""
@@ -92,10 +100,11 @@ class Restorer:
     def run(self, sources: Collection[Source], stop: Callable[[], bool]) -> Restored | None:
         """None: `stop` said so."""
         began = time.monotonic()
+        self._admin.poll(0)  # its log
         try:
             numbers = sorted({partition for _, partition in sources})
             committed = self._committed(sources, stop)
-            lows, ends = self._watermarks(sources, numbers)
+            lows, ends = self._ends(sources, numbers, stop)
             for source, low in lows.items():
                 offset, ahead = committed.get(source, (low, ""))
                 if offset < low:
@@ -122,16 +131,17 @@ class Restorer:
         """
         found: dict[Source, tuple[int, str]] = {}
         left = set(sources)
+        deadline = time.monotonic() + AWAY_S_MAX
         while left:
             if stop():
                 raise Stopped
+            answers: list[TopicPartition] = []
             try:
                 asked = [TopicPartition(topic, partition) for topic, partition in left]
                 answers = self._consumer.committed(asked, timeout=1.0)
-            except KafkaException as error:
-                if error.args[0].fatal():
+            except KafkaException as error:  # timed out, or the coordinator moves
+                if error.args[0].fatal() or time.monotonic() > deadline:
                     raise
-                continue  # timed out, or the coordinator moves
             for answer in answers:
                 if answer.error is None:
                     left.discard((answer.topic, answer.partition))
@@ -140,6 +150,21 @@ class Restorer:
             if left:
                 time.sleep(0.05)
         return found
+
+    def _ends(
+        self, sources: Collection[Source], numbers: Collection[int], stop: Callable[[], bool]
+    ) -> tuple[dict[Source, int], dict[tuple[str, int], int]]:
+        """`_watermarks`, asked again where Kafka is away or moves a leader just now."""
+        deadline = time.monotonic() + AWAY_S_MAX
+        while True:
+            if stop():
+                raise Stopped
+            try:
+                return self._watermarks(sources, numbers)
+            except KafkaException as error:
+                if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def _watermarks(
         self, sources: Collection[Source], numbers: Collection[int]
@@ -156,7 +181,7 @@ class Restorer:
         for asked in (lows, ends):
             futures = (
                 self._admin.list_offsets(
-                    asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=30
+                    asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=5
                 )
                 if asked
                 else {}

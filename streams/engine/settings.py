@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from schemas.kafka_log import KAFKA_LOG
+
 __all__ = ["EngineSettings"]
 
 
@@ -81,7 +83,13 @@ class EngineSettings(BaseModel, frozen=True):
 
     def client(self, **more: Any) -> dict[str, Any]:
         """librdkafka configuration of one client."""
-        own = {"bootstrap.servers": self.bootstrap_servers, "log_level": 3}  # errors only
+        own = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1000,  # else up to 10 s after a broker is back
+            "log_level": 3,  # errors only
+            "logger": KAFKA_LOG,
+        }
         return {**own, **self.kafka, **more}
 
     def changelog(self, table: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from streams.engine.exits import hit, leave
+from streams.engine.exits import AWAY_S_MAX, hit, leave
 from streams.engine.ledger import Batch, Member
 from streams.engine.settings import EngineSettings
 
@@ -68,7 +68,6 @@ class Transactions:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self._wait_s = settings.transaction_timeout_s
         self._changelogs: dict[str, str] = {}
         limit = settings.record_bytes_max
         self._producer = Producer(
@@ -93,9 +92,10 @@ class Transactions:
         """Throw out whoever had this slot before, and end what he left open."""
         self._insist(self._producer.init_transactions, 10.0, wait_s=60.0)
 
-    def _insist(self, call: Callable[..., Any], *args: Any, wait_s: float | None = None) -> None:
-        """Repeat the same call while the client says so: a broker may be away for a moment."""
-        deadline = time.monotonic() + (self._wait_s if wait_s is None else wait_s)
+    def _insist(self, call: Callable[..., Any], *args: Any, wait_s: float = AWAY_S_MAX) -> None:
+        """Repeat the same call while the client says so: a broker may be away for a moment. The
+        worker's alarm ends it sooner where Kafka answers others."""
+        deadline = time.monotonic() + wait_s
         while True:
             try:
                 call(*args)
@@ -186,7 +186,7 @@ class Transactions:
 
     def _flush(self) -> None:
         """A failed delivery shows in commit_transaction; here only: all have an answer."""
-        deadline = time.monotonic() + self._wait_s
+        deadline = time.monotonic() + AWAY_S_MAX
         while self._producer.flush(5.0):
             if time.monotonic() > deadline:
-                leave("checkpoint not delivered", waited_s=self._wait_s)
+                leave("checkpoint not delivered", waited_s=AWAY_S_MAX)

@@ -6,7 +6,6 @@ which of Faust's doings it takes the place of. The private names are checked in 
 """
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, cast
 
@@ -26,7 +25,7 @@ from faust.types.tuples import ConsumerMessage
 from mode import Service
 
 from streams.engine.chunk import Record
-from streams.engine.exits import leave
+from streams.engine.exits import boot_s, leave
 from streams.engine.ledger import Member, Source
 from streams.engine.worker import Engine, Joined
 
@@ -78,12 +77,6 @@ class _PartitionRecords(aiokafka_fetcher.PartitionRecords):
         )  # fmt: skip
 
 
-def _boot_s() -> float:
-    """A clock that also counts while the machine sleeps, where there is one."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
-
-
 class EngineThread(driver.AIOKafkaConsumerThread):
     """The consumer's thread and event loop."""
 
@@ -94,7 +87,6 @@ class EngineThread(driver.AIOKafkaConsumerThread):
         self.engine: Engine = cast("FaustApp", self.app).engine
         self._handed: dict[Source, int] = {}
         """Where the next chunk of each partition begins."""
-        self._heard_s: float | None = None
         self._called_s: float | None = None
         """When the group first asked for a rebalance that is not answered yet."""
         settings = self.engine.settings
@@ -129,14 +121,14 @@ class EngineThread(driver.AIOKafkaConsumerThread):
         session_s = self.engine.settings.session_timeout_s
 
         async def watched(request: Any) -> Any:
-            sent_s = _boot_s()
-            slept = self._heard_s is not None and sent_s - self._heard_s > session_s
+            sent_s, heard_s = boot_s(), self.engine.heard_s
+            slept = heard_s is not None and sent_s - heard_s > session_s
             if slept and isinstance(request, JoinGroupRequest):
                 leave("not heard by the group for longer than a session", session_s=session_s)
             response = await send(request)
             if isinstance(request, HeartbeatRequest):
                 if response.error_code in _HEARTBEAT_FINE:
-                    self._heard_s = sent_s
+                    self.engine.heard_s = sent_s
                     self._check_rebalance(response.error_code == _REBALANCING, sent_s)
                 elif response.error_code in _MEMBER_LOST:
                     leave("the group has given this worker's place away")
@@ -174,7 +166,7 @@ class EngineThread(driver.AIOKafkaConsumerThread):
         """Note who we are before any heartbeat can change it, and fetch nothing before the seek."""
         consumer = self._ensure_consumer()
         coordinator: Any = consumer._coordinator
-        self._heard_s, self._called_s = _boot_s(), None
+        self.engine.heard_s, self._called_s = boot_s(), None
         self._handed = {}
         consumer.pause(*(TopicPartition(*tp) for tp in assigned))
         self.joined = Joined(

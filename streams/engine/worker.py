@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 import structlog
 
 from streams.engine import metrics
-from streams.engine.exits import hit, leave
+from streams.engine.exits import AWAY_S_MAX, boot_s, hit, leave
 from streams.engine.ledger import Batch, Ledger, Member, Part, Source
 from streams.engine.restore import Restored, Restorer
 from streams.engine.settings import EngineSettings
@@ -53,6 +53,9 @@ class Engine:
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
             for name in ("checkpoint", "restore")
         }
+        self.heard_s: float | None = None
+        """When a heartbeat was sent that the group has answered, by `boot_s`. The consumer's
+        thread writes it."""
         self._patience_s = settings.transaction_timeout_s + 2
         """By then the broker has ended the transaction. The client itself may never come back:
         confluentinc/librdkafka#5456, seen here after restarts of a broker."""
@@ -153,13 +156,13 @@ class Engine:
             if batch is None:
                 return
             began = time.monotonic()
+            self._watch(began, began)
             parts = {number: self.ledger.parts[number] for number in batch.rows}
             loop = asyncio.get_running_loop()
-            alarm = loop.call_later(self._patience_s, leave, "checkpoint takes too long")
             end = await loop.run_in_executor(
                 self._threads["checkpoint"], self._commit, batch, parts
             )
-            alarm.cancel()
+            self._alarm.cancel()
             seconds = time.monotonic() - began
             if end is End.COMMITTED:
                 self.ledger.landed(batch)
@@ -170,6 +173,19 @@ class Engine:
                 metrics.GONE.inc()
                 log.info("checkpoint refused: partitions were given away", records=batch.records)
                 self.drop()
+
+    def _watch(self, began_s: float, since_s: float) -> None:
+        """Leave when the checkpoint that runs takes too long. Time without Kafka does not count:
+        the same checkpoint goes on when it is back, and a new worker could not do better."""
+        now_s = time.monotonic()
+        if self.heard_s is None or boot_s() - self.heard_s > self.settings.session_timeout_s / 2:
+            since_s = now_s
+        if now_s - since_s > self._patience_s:
+            leave("checkpoint takes too long", seconds=round(now_s - began_s, 1))
+        if now_s - began_s > AWAY_S_MAX:
+            leave("Kafka is away for too long", seconds=round(now_s - began_s, 1))
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_later(1.0, self._watch, began_s, since_s)
 
     def _commit(self, batch: Batch, parts: Mapping[int, Part]) -> End:
         """In the checkpoint thread: Kafka first, then the disk."""
