@@ -89,12 +89,23 @@ class Recall(Message):
 
 
 class CheckJob(Message):
-    """Ask for the verdict of a job that was accepted without one."""
+    """Ask for the verdicts of rows that are out in a job at the platform.
+
+    Written by the worker in place of the commands that these rows came in, where others have waited
+    for long enough behind them; also by a worker that hands its partition on.
+    """
 
     account: str
     connection: str
-    receipt: str
+    receipt: str = Field(description="The platform's name of the job.")
     rows: list[UploadRow]
+    object_type: str = ""
+    sync: str = ""
+    run: str = ""
+    priority: Priority = Priority.bulk
+    decided_ms: int = 0
+    since_ms: int = Field(default=0, description="When the job was handed over.")
+    due_ms: int = Field(default=0, description="Not asked before.")
 
 
 Command = UploadBatch | FetchPages | ReadObjects | Recall | CheckJob

@@ -15,12 +15,13 @@ class Lease(Message):
 
 
 class Intent(Message):
-    """Rows of a request whose repeat could do harm, written before it starts."""
+    """Rows of a request whose repeat could do harm, or of a job, written before it starts."""
 
     account: str
     request_id: str
     row_ids: list[str]
     at_ms: int
+    receipt: str = Field(default="", description="The platform's name of the job; empty: no job.")
 
 
 class Learned(Message):
