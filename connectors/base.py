@@ -98,6 +98,9 @@ class Spec:
     config: type[BaseModel]
     secrets: tuple[str, ...]
     """Names of the secrets that a connection must refer to."""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Other addresses of the platform by name, for `Http.request`. Not used where the connection
+    gives a `base_url` of its own: then all requests go there."""
     secrets_instead: tuple[tuple[str, ...], ...] = ()
     """Other sets of which one may be given as a whole, in place of `secrets`."""
     fetchable: frozenset[str] = frozenset()
@@ -241,10 +244,12 @@ class Http(Protocol):
         json: Any = None,
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        host: str = "",
     ) -> Answer:
         """Raises PlatformError for every answer that is not 2xx, and for none (`status` 0).
 
-        `path` may be an absolute URL. `json` is encoded with msgspec.
+        `path` may be an absolute URL; `host` is a name of `Spec.hosts`. `json` is encoded with
+        msgspec.
         """
         ...
 

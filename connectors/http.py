@@ -106,10 +106,17 @@ class HttpClient:
     """`connectors.base.Http` for one connection."""
 
     def __init__(
-        self, base_url: str, *, answer_s: float = ANSWER_S, bytes_max: int = ANSWER_BYTES_MAX
+        self,
+        base_url: str,
+        hosts: Mapping[str, str] | None = None,
+        *,
+        answer_s: float = ANSWER_S,
+        bytes_max: int = ANSWER_BYTES_MAX,
     ) -> None:
+        """`hosts`: other addresses of the same platform, by the names that requests use."""
         self._answer_s, self._bytes_max = answer_s, bytes_max
-        self._origin = _origin(httpx.URL(base_url))
+        self._hosts = dict(hosts or {})
+        self._origins = {_origin(httpx.URL(url)) for url in (base_url, *self._hosts.values())}
         self._client = httpx.AsyncClient(
             base_url=base_url,
             timeout=httpx.Timeout(answer_s, connect=CONNECT_S),
@@ -131,12 +138,14 @@ class HttpClient:
         json: Any = None,
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        host: str = "",
     ) -> Answer:
         """Raises PlatformError for every answer that is not 2xx, and for none (`status` 0).
 
-        An absolute `path` must lead to the base address's own host, else ValueError: our key goes
-        along with every request.
+        `host`: one of `hosts`; another name, or none, is the base address. An absolute `path` must
+        lead to one of these, else ValueError: our key goes along with every request.
         """
+        path = self._hosts.get(host, "") + path
         all_headers = dict(headers or {})
         content = None
         if json is not None:
@@ -145,8 +154,8 @@ class HttpClient:
         request = self._client.build_request(
             method, path, params=params, content=content, data=form, headers=all_headers
         )
-        if _origin(request.url) != self._origin:
-            raise ValueError(f"{method}: an address outside of the connection's own host")
+        if _origin(request.url) not in self._origins:
+            raise ValueError(f"{method}: an address outside of the connection's own hosts")
         of = _current.get() or Trail()
         if of.started:
             await of.another()

@@ -64,7 +64,7 @@ def _described(path: Path) -> type[Connector]:
 
 
 def build(
-    connection: Connection, client: Callable[[str], Http] = HttpClient
+    connection: Connection, client: Callable[..., Http] = HttpClient
 ) -> tuple[Connector, Http]:
     """The connector of a connection, and the client that it sends with (the caller closes it).
 
@@ -92,5 +92,6 @@ def build(
             secrets[secret] = resolve(reference)
         except SecretMissing as error:
             raise Misconfigured(f"connection {name}: {error}") from None
-    http = client(base_url)
+    hosts = {} if connection.base_url else spec.hosts
+    http = client(base_url, hosts) if hosts else client(base_url)
     return make(config, Secrets(secrets, connection.secrets), http), http

@@ -9,10 +9,11 @@ Each file of a platform names the pages it follows. `admin.py` lists what a test
 """
 
 from simulators.declared import declared
+from simulators.ga4 import GA4
 from simulators.hubspot import HubSpot
 from simulators.mailchimp import Mailchimp
 from simulators.salesforce import Salesforce
 from simulators.segment import Segment
 from simulators.server import Platform
 
-__all__ = ["HubSpot", "Mailchimp", "Platform", "Salesforce", "Segment", "declared"]
+__all__ = ["GA4", "HubSpot", "Mailchimp", "Platform", "Salesforce", "Segment", "declared"]

@@ -19,12 +19,23 @@ from typing import Any
 
 import uvloop
 
-from simulators import HubSpot, Mailchimp, Platform, Salesforce, Segment, declared, portal, state
+from simulators import (
+    GA4,
+    HubSpot,
+    Mailchimp,
+    Platform,
+    Salesforce,
+    Segment,
+    declared,
+    portal,
+    state,
+)
 from simulators.declared import NAMES
 
 PLATFORMS = ("hubspot", "salesforce", "mailchimp")
 """What `all` means; others begin empty, when asked for by name."""
 OTHERS: dict[str, Callable[..., Platform]] = {
+    "ga4": GA4,
     "segment": Segment,
     **{name: declared(name) for name in NAMES},
 }

@@ -11,6 +11,7 @@ Traps    200 for nearly everything: a call that is not well formed is dropped wi
 """  # noqa: E501
 
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from connectors.base import Fetch, FieldsOf, Found, Http, ObjectSpec, Page, PlatformError, Row, Spec
 from connectors.outcome import Accepted, Halted, Outcome, Parked, Retry, Throttled, TooLarge
+from ratelimits.headers import retry_after_s
 from schemas.ids import derive
 
 BODY_BYTES_MAX = 500_000  # section "Max request size": 500 KB a batch
@@ -159,7 +161,7 @@ class Segment:
         words = str(body.get("message") or body.get("error") or error.body or "")[:300]
         match error.status:
             case 429:
-                return Throttled(_wait_s(error.headers), "tracking")
+                return Throttled(_wait_s(error.headers))
             case 401 | 403:
                 return Halted(f"write key refused: {words}")
             case 413:
@@ -194,4 +196,4 @@ def _basic(write_key: str) -> str:
 def _wait_s(headers: Mapping[str, str]) -> float | None:
     """Section "Rate limits": both in seconds."""
     text = headers.get("retry-after") or headers.get("x-ratelimit-reset", "")
-    return float(text) if text.isdigit() else None
+    return retry_after_s(text, time.time())

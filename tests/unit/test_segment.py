@@ -157,9 +157,9 @@ async def test_what_is_too_much_for_one_request_is_not_sent(segment: Segment, ta
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
-        (PlatformError(429, "", {"retry-after": "7"}), Throttled(7.0, "tracking")),
-        (PlatformError(429, "", {"x-ratelimit-reset": "3"}), Throttled(3.0, "tracking")),
-        (PlatformError(429, "", {}), Throttled(None, "tracking")),
+        (PlatformError(429, "", {"retry-after": "7"}), Throttled(7.0)),
+        (PlatformError(429, "", {"x-ratelimit-reset": "3"}), Throttled(3.0)),
+        (PlatformError(429, "", {}), Throttled(None)),
         (PlatformError(401, {"message": "no"}), Halted("write key refused: no")),
         (PlatformError(400, {"message": "Invalid JSON"}), Parked("400", "Invalid JSON")),
         (PlatformError(413, "big"), TooLarge("big")),
