@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "streams": "Run a streams worker.",
     "connectors": "Run a connectors worker.",
     "scheduler": "Begin scheduled runs, and fetch the lists of audiences.",
+    "hooks": "Tell people and programs what happens to syncs, as they say.",
     "connector": "Write and check descriptions of platforms without code.",
     "sync": "List, pause or resume syncs.",
     "account": "List accounts; close one at once (kill switch), or open it by hand.",

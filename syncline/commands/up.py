@@ -115,4 +115,8 @@ def _wanted(settings: Settings) -> list[str]:
     definitions = Definitions(settings.kafka_config(), cluster.codec(settings))
     syncs = definitions.syncs().values()
     definitions.close()
-    return ["scheduler"] if any(s.schedule for s in syncs) else []
+    wanted = {
+        "scheduler": any(s.schedule for s in syncs),
+        "hooks": any(s.on_state_change or s.on_error for s in syncs),
+    }
+    return [name for name, is_wanted in wanted.items() if is_wanted]
