@@ -10,14 +10,15 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,9 +37,11 @@ FreshStack = Callable[..., Stack]
 Start = Callable[..., "Gateway"]
 SECRET = "first secret"
 WAIT_S = 30.0
+START_S = 90.0
+"""Of a gateway: on a busy machine the imports alone may take a while."""
 
 
-def until(true: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> None:
+def until(true: Callable[[], Any], what: object, wait_s: float = WAIT_S) -> None:
     deadline_s = time.monotonic() + wait_s
     while not true():
         assert time.monotonic() < deadline_s, f"not within {wait_s:g} s: {what}"
@@ -58,6 +61,7 @@ class Kafka:
     servers: str
     registry_url: str
     codec: Codec
+    stack: Any = None
 
     @classmethod
     def of(cls, stack: Any) -> "Kafka":
@@ -66,7 +70,17 @@ class Kafka:
         )
         cluster.create_topics(settings)
         codec = Codec.from_registry(stack.registry_url)
-        return cls(stack.bootstrap_servers, stack.registry_url, codec)
+        return cls(stack.bootstrap_servers, stack.registry_url, codec, stack)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The broker does nothing, and its connections stay open."""
+        pid = self.stack.pid("kafka")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def define(self, name: str, version: int = 1, **fields: Any) -> None:
         """As `syncline apply` does: the document, then the pointer to it."""
@@ -114,20 +128,28 @@ def _owner(message: Any) -> str:
 
 
 class Gateway:
-    """One gateway process."""
+    """One gateway process. `tls`: how its clients call it, where it ends TLS itself."""
 
-    def __init__(self, kafka: Kafka, *, port: int = 0, env: dict[str, str] | None = None) -> None:
-        self.port, self.admin_port = port or free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(
+        self,
+        kafka: Kafka,
+        *,
+        port: int = 0,
+        env: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.port, self.admin_port, self.tls = port or free_port(), free_port(), tls
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         args = ["gateway", "--port", str(self.port), "--admin-port", str(self.admin_port)]
         self.env = os.environ | {
             "KAFKA_BOOTSTRAP_SERVERS": kafka.servers,
             "SCHEMA_REGISTRY_URL": kafka.registry_url,
             "GATEWAY_SECRET": SECRET,
             "NO_COLOR": "1",
-        } | (env or {})  # fmt: skip
+        } | dict(env or {})  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "syncline", *args],
+            [sys.executable, "-m", "syncline", *args, *options],
             env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -143,19 +165,23 @@ class Gateway:
 
     def status(self, path: str) -> int:
         try:
-            return httpx.get(f"{self.url}{path}", timeout=5).status_code
+            return httpx.get(f"{self.url}{path}", timeout=5, verify=self.tls or True).status_code
         except httpx.TransportError:
             return 0
 
     def await_ready(self) -> "Gateway":
-        until(lambda: self.status("/readyz") == 200 or self.process.poll() is not None, "ready")
+        until(
+            lambda: self.status("/readyz") == 200 or self.process.poll() is not None,
+            ("the gateway is ready; it says", self.lines),
+            START_S,
+        )
         assert self.process.poll() is None, "".join(self.lines)
         return self
 
     def metric(self, name: str, **labels: str) -> float:
         page = httpx.get(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=5).text
         wanted = "".join(f'(?=.*{k}="{v}")' for k, v in labels.items())
-        found = re.findall(rf"^{name}(?={{)?{wanted}\S* (\S+)$", page, re.MULTILINE)
+        found = re.findall(rf"^{name}{wanted}(?:{{.*}})? (\S+)$", page, re.MULTILINE)
         return sum(map(float, found))
 
     def end(self, number: int = signal.SIGTERM) -> int:
@@ -217,8 +243,13 @@ def signed(body: bytes, secret: str = SECRET) -> dict[str, str]:
 
 def post(gateway: Gateway, name: str, *events: Any, secret: str = SECRET) -> httpx.Response:
     body = json.dumps(events).encode()
-    url = f"{gateway.url}/hooks/{name}"
-    return httpx.post(url, content=body, headers=signed(body, secret), timeout=10)
+    return httpx.post(
+        f"{gateway.url}/hooks/{name}",
+        content=body,
+        headers=signed(body, secret),
+        timeout=10,
+        verify=gateway.tls or True,
+    )
 
 
 @dataclass
@@ -279,6 +310,12 @@ class Senders:
 
     def accepted(self) -> int:
         return sum(len(s.accepted) for s in self.all)
+
+    def told(self) -> str:
+        """For docs/soak.md; `pytest -s` shows it."""
+        statuses = {status or "broken off": n for status, n in sorted(self.statuses().items())}
+        slowest_s = max(s.slowest_s for s in self.all)
+        return f"{self.accepted():,} events accepted, answers {statuses}, slowest {slowest_s:.1f} s"
 
     def statuses(self) -> dict[int, int]:
         total: dict[int, int] = defaultdict(int)

@@ -118,6 +118,7 @@ def test_of_two_now_one_and_now_the_other_is_killed(kafka: Kafka, hub: str, star
     accepted = senders.end()
     kept_once(kafka, hub, accepted, set().union(*(s.tried for s in senders.all)))
     assert senders.statuses()[0] > 0  # connections were broken off
+    print(f"\n{KILLS} kills of two gateways: {senders.told()}")
 
 
 def _took(gateway: Gateway, name: str) -> float:
@@ -155,6 +156,7 @@ def test_without_its_broker_it_says_503_and_goes_on_when_it_is_back(
     accepted = senders.end()
     assert max(s.slowest_s for s in senders.all) < 5  # HubSpot waits no longer
     kept_once(kafka, "hub", accepted, set().union(*(s.tried for s in senders.all)))
+    print(f"\nbroker away for {AWAY_S:g} s: {senders.told()}")
 
 
 @pytest.mark.soak
@@ -182,6 +184,7 @@ def test_a_broker_whose_disk_is_full(fresh_stack: FreshStack, start: Start) -> N
     assert gateway.process.poll() is None
     accepted = senders.end()
     kept_once(kafka, "hub", accepted, set().union(*(s.tried for s in senders.all)))
+    print(f"\nbroker's disk full: {senders.told()}")
 
 
 def test_a_broker_that_hangs_is_as_good_as_away_and_sigterm_still_drains(

@@ -5,7 +5,10 @@ import random
 import time
 from collections.abc import Iterator
 
-__all__ = ["mutated", "rounds"]
+__all__ = ["UNSIGNABLE", "mutated", "rounds"]
+
+UNSIGNABLE = (ValueError, LookupError, TypeError, RecursionError)
+"""What a signer of the tests raises where it needs a body that can be read."""
 
 TOKENS = (
     b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\xbd", b"\\ud83d", b"\\u0000", b'"', b"\\",

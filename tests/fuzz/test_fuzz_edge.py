@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 from structlog.testing import capture_logs
 
-from tests.fuzz.mutate import mutated, rounds
+from tests.fuzz.mutate import UNSIGNABLE, mutated, rounds
 from tests.unit.gateway_kit import SECRET, World, definition, post, until, world_of
 from tests.unit.senders_kit import CASES
 from webhook_gateway.config import Bounds
@@ -26,8 +26,8 @@ BOUNDS = Bounds(peers_max=64, bytes_max=2_000_000, head_s=1.0, idle_s=2.0)
 
 
 @pytest.mark.parametrize(
-    "seconds",
-    [15, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
+    "seconds",  # together a minute, and ten in `make soak`
+    [30, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
 )
 async def test_no_bytes_make_the_edge_fail(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webhook_gateway.held.READ_S_MAX", 0.5)
@@ -45,7 +45,7 @@ async def test_no_bytes_make_the_edge_fail(seconds: float, monkeypatch: pytest.M
             going = rounds(seconds)
             while batch := [one for _, one in zip(range(AT_ONCE), going, strict=False)]:
                 told = [asyncio.create_task(talk(world, chance)) for _, chance in batch]
-                assert (await world.ask(post()))[0] == 200
+                assert await served(world), f"FUZZ={' '.join(name for name, _ in batch)}"
                 for (name, _), talked in zip(batch, told, strict=True):
                     found = await talked
                     assert found <= KNOWN, f"FUZZ={name}"
@@ -54,6 +54,7 @@ async def test_no_bytes_make_the_edge_fail(seconds: float, monkeypatch: pytest.M
                 assert not wrong, f"{wrong}: one of FUZZ={' '.join(name for name, _ in batch)}"
                 world.kafka.records.clear()
                 world.kafka.offered.clear()
+        print(f"\nfuzzed the edge: answers {dict(sorted(statuses.items()))}")
         assert {200, 400, 401} <= statuses.keys() or sum(statuses.values()) < 100
         await until(lambda: not any(p.busy for p in world.edge.connections))  # type: ignore[attr-defined]
         assert world.hooks.held.bytes == 0
@@ -65,6 +66,17 @@ async def test_no_bytes_make_the_edge_fail(seconds: float, monkeypatch: pytest.M
         await world.close()
 
 
+async def served(world: World) -> bool:
+    """Somebody who does all right. Where the machine stands still for a second he looks slow to
+    the bounds above, may be hung up on, and comes again."""
+    for _ in range(3):
+        try:
+            return (await world.ask(post()))[0] == 200
+        except (ConnectionError, asyncio.IncompleteReadError):
+            continue
+    return False
+
+
 def request_of(chance: random.Random) -> bytes:
     name = chance.choice(list(CASES))
     case = CASES[name]
@@ -73,7 +85,7 @@ def request_of(chance: random.Random) -> bytes:
         body = mutated(chance, body)
     try:
         proof = case.sign(body, SECRET, f"https://hooks.example.com/hooks/{name}")
-    except (ValueError, LookupError, TypeError):
+    except UNSIGNABLE:
         return post(body, path=f"/hooks/{name}")
     target = f"/hooks/{name}"
     target += f"/{proof.rest}" if proof.rest else ""
