@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audit.causes import cause_of, causes
-from audit.read import latest, parked_records
+from audit.read import latest
 from schemas import topics
 from schemas.codec import Codec
 from schemas.control import ActKind
@@ -20,6 +20,7 @@ from syncline import acts, cluster, unparking
 from syncline.errors import Failed, Misused
 from syncline.mending import Mend, Tried, grouped, parse, tried
 from syncline.options import Json, Why
+from syncline.selecting import Selection, selecting
 from syncline.settings import Settings
 from syncline.watching import Watch
 
@@ -28,11 +29,6 @@ app = typer.Typer(
 )
 
 SHOWN = 20
-Sync = Annotated[str, typer.Option(help="Only this sync.")]
-Code = Annotated[str, typer.Option(help="Only this code, e.g. INVALID_EMAIL_ADDRESS.")]
-Field = Annotated[str, typer.Option(help="Only where this destination field was refused.")]
-Group = Annotated[str, typer.Option(help="Only this group, as `parked list` names it.")]
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids, as `parked list --records` shows.")]
 All = Annotated[bool, typer.Option("--all", help="All that the other options select.")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait until it has happened; 0: do not.")]
 Set = Annotated[
@@ -51,16 +47,16 @@ Rule = Annotated[
 
 @app.command("list")
 def list_(
-    sync: Sync = "",
-    code: Code = "",
-    field: Field = "",
-    group: Group = "",
+    sync: Annotated[str, typer.Option(help="Only this sync.")] = "",
+    code: Annotated[str, typer.Option(help="Only this code.")] = "",
+    field: Annotated[str, typer.Option(help="Only where this field was refused.")] = "",
+    group: Annotated[str, typer.Option(help="Only this group.")] = "",
     records: Annotated[bool, typer.Option("--records", help="One line a record.")] = False,
     json_: Json = False,
 ) -> None:
     """Parked records by cause, the largest group first; with --group or --records each of them."""
     with cluster.connected() as (settings, codec):
-        found = _selected(settings, codec, None, sync, code, field, group)
+        found = Selection(None, sync, code, field, group).any(settings, codec)
     if records or group:
         _print_records(found, json_)
     else:
@@ -102,21 +98,17 @@ def _print_records(found: list[ParkedRecord], json_: bool) -> None:
 def show(parked_id: str, json_: Json = False) -> None:
     """One parked record with everything that is known of it."""
     with cluster.connected() as (settings, codec):
-        [record] = _selected(settings, codec, [parked_id])
+        [record] = Selection([parked_id]).any(settings, codec)
     out = plain(record)
     print(cluster.as_json(out) if json_ else "\n".join(f"{k:12} {v}" for k, v in out.items()))
 
 
 @app.command("test")
+@selecting
 def try_(
-    ids: Ids = None,
+    chosen: Selection,
     set_: Set = None,
     rule: Rule = None,
-    sync: Sync = "",
-    code: Code = "",
-    field: Field = "",
-    group: Group = "",
-    all_: All = False,
     json_: Json = False,
 ) -> None:
     """What a fix would do: mapped and validated as a release would, and nothing is sent.
@@ -126,8 +118,8 @@ def try_(
     """
     mend = parse(set_ or [], rule or [])
     with cluster.connected() as (settings, codec):
-        chosen = _chosen(settings, codec, ids, sync, code, field, group, all_)
-        results = _tried(settings, codec, chosen, mend)
+        records = chosen.of(settings, codec)
+        results = _tried(settings, codec, records, mend)
     helped = sum(not r.why for r in results)
     if json_:
         print(cluster.as_json([
@@ -147,15 +139,11 @@ def try_(
 
 
 @app.command()
+@selecting
 def fix(
-    ids: Ids = None,
+    chosen: Selection,
     set_: Set = None,
     rule: Rule = None,
-    sync: Sync = "",
-    code: Code = "",
-    field: Field = "",
-    group: Group = "",
-    all_: All = False,
     release_too: Annotated[
         bool, typer.Option("--release", help="And release them at once.")
     ] = False,
@@ -168,8 +156,8 @@ def fix(
     if not mend:
         raise Misused("nothing to fix: give at least one --set FIELD=VALUE or --rule FIELD=…")
     with cluster.connected() as (settings, codec):
-        chosen = _chosen(settings, codec, ids, sync, code, field, group, all_)
-        groups, left = grouped(chosen, mend)
+        records = chosen.of(settings, codec)
+        groups, left = grouped(records, mend)
         for parked_id, words in list(left.items())[:SHOWN]:
             typer.echo(f"  {parked_id}: left as it is: {words}", err=True)
         fixed = {t.parked_id for _, _, targets in groups for t in targets}
@@ -183,35 +171,27 @@ def fix(
             watch.ask(made)
             print(f"fix: asked for {len(fixed):,} records")
             if release_too:
-                mended = [r for r in chosen if r.parked_id in fixed]
+                mended = [r for r in records if r.parked_id in fixed]
                 _settle(settings, codec, watch, ActKind.release, mended, why, wait)
 
 
 @app.command()
+@selecting
 def release(
-    ids: Ids = None,
-    sync: Sync = "",
-    code: Code = "",
-    field: Field = "",
-    group: Group = "",
-    all_: All = False,
+    chosen: Selection,
     why: Why = "",
     wait: Wait = 30.0,
 ) -> None:
     """Send parked records again, with their fixes, before bulk work; say where each stands then."""
     with cluster.connected() as (settings, codec), Watch(settings, codec) as watch:
-        chosen = _chosen(settings, codec, ids, sync, code, field, group, all_)
-        _settle(settings, codec, watch, ActKind.release, chosen, why, wait)
+        records = chosen.of(settings, codec)
+        _settle(settings, codec, watch, ActKind.release, records, why, wait)
 
 
 @app.command()
+@selecting
 def discard(
-    ids: Ids = None,
-    sync: Sync = "",
-    code: Code = "",
-    field: Field = "",
-    group: Group = "",
-    all_: All = False,
+    chosen: Selection,
     why: Why = "",
     wait: Wait = 30.0,
 ) -> None:
@@ -219,8 +199,8 @@ def discard(
     if not why:
         raise Misused("say why: --why 'test record of the agency'")
     with cluster.connected() as (settings, codec), Watch(settings, codec) as watch:
-        chosen = _chosen(settings, codec, ids, sync, code, field, group, all_)
-        _settle(settings, codec, watch, ActKind.discard, chosen, why, wait)
+        records = chosen.of(settings, codec)
+        _settle(settings, codec, watch, ActKind.discard, records, why, wait)
 
 
 def _settle(
@@ -283,38 +263,6 @@ def unfix(
         print(f"unfix: {len(chosen):,} fixes removed")
         if resend:
             unparking.tell(watch.answers, asked, waited=bool(wait))
-
-
-def _chosen(
-    settings: Settings, codec: Codec, ids: list[str] | None, sync: str, code: str, field: str,
-    group: str, all_: bool,
-) -> list[ParkedRecord]:  # fmt: skip
-    """Raises Misused where nobody said which, Failed where none is."""
-    if not (ids or group or all_):
-        raise Misused(
-            "name records by id or --group, or say --all (with --sync, --code, --field)"
-        )  # fmt: skip
-    records = _selected(settings, codec, ids, sync, code, field, group)
-    if not records:
-        raise Failed("no parked record matches; `syncline parked list` shows all")
-    return records
-
-
-def _selected(
-    settings: Settings, codec: Codec, ids: list[str] | None, sync: str = "", code: str = "",
-    field: str = "", group: str = "",
-) -> list[ParkedRecord]:  # fmt: skip
-    there = parked_records(settings.kafka_config(), codec)
-    missing = [i for i in ids or [] if i not in there]
-    if missing:
-        raise Failed(f"not parked: {', '.join(missing)}")
-    found = [there[i] for i in ids] if ids else list(there.values())
-    found = [
-        r for r in found
-        if (not sync or r.sync == sync) and (not code or r.code == code)
-        and (not field or r.field == field) and (not group or cause_of(r).group == group)
-    ]  # fmt: skip
-    return sorted(found, key=lambda r: (r.first_ms, r.parked_id))
 
 
 def _tried(
