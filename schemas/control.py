@@ -25,6 +25,7 @@ class ActKind(StrEnum):
     discard = "discard"
     account_close = "account_close"
     resend = "resend"
+    forget = "forget"
     unjoin = "unjoin"
 
 
@@ -54,7 +55,8 @@ class Act(Message):
     when_ms: int
     why: str = ""
     values: PersonalBytes = Field(
-        description="JSON object; fix: source field to its new value; run_start: options.",
+        description="JSON object; fix: source field to its new value; run_start: options; forget: "
+        "`target`, as `connection:object_type`.",
     )
 
 

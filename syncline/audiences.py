@@ -43,7 +43,7 @@ IDS_MAX = 2_000_000
 LIST_BYTES_MAX = 256 << 20
 ID_CHARS_MAX = 200
 PART_IDS = 500
-TRANSACTION_S = 120
+TRANSACTION_S = 60
 WELL = frozenset((
     Standing.written, Standing.accepted, Standing.unchanged, Standing.filtered, Standing.stale,
     Standing.superseded, Standing.echo,

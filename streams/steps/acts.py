@@ -10,6 +10,7 @@ from schemas.journal import JournalEntry, JournalKind, Standing
 from schemas.parked import Stage
 from schemas.topics import JOURNAL
 from streams.steps.fixes import fix, unfix
+from streams.steps.forgetting import forget
 from streams.steps.rows import Account, Destination, Owed, Row, RunMark, SyncState, Values
 from streams.steps.sending import advance, parked_id, settle_parked
 from streams.steps.shape import map_again
@@ -20,7 +21,7 @@ __all__ = ["BROADCAST", "act_on_all", "act_on_person"]
 BROADCAST = frozenset((
     ActKind.run_start, ActKind.run_pause, ActKind.run_resume, ActKind.run_cancel,
     ActKind.sync_pause, ActKind.sync_resume, ActKind.activate, ActKind.account_open,
-    ActKind.account_close,
+    ActKind.account_close, ActKind.forget,
 ))  # fmt: skip
 """Acts that every partition of persons must know; the others are about single persons."""
 
@@ -77,6 +78,8 @@ def _mark(work: Work, act: Act) -> None:
                 if _names(act.account, gate):
                     index.closed.pop(gate, None)
                     index.accounts[gate] = Account()
+        case ActKind.forget:
+            forget(work, str(msgspec.json.decode(act.values or b"{}")["target"]))
         case ActKind.activate:
             name, _, version = act.definition.rpartition("@")
             index.pins[name] = int(version)

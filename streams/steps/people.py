@@ -20,6 +20,7 @@ from streams.steps import facts
 from streams.steps.acts import BROADCAST, act_on_all, act_on_person
 from streams.steps.again import again_at_shape
 from streams.steps.catalog import Catalog
+from streams.steps.forgetting import catch_up
 from streams.steps.outputs import Outputs, Send
 from streams.steps.rows import Account, Index, Person, pack, unpack_index, unpack_person
 from streams.steps.sending import advance
@@ -108,6 +109,8 @@ class People:
     def _open(self, key: str) -> None:
         data = self.rows.get(key)
         self.work.key, self.work.person = key, unpack_person(data) if data else Person()
+        if self.work.index.forgotten:
+            catch_up(self.work)
 
     def _save(self) -> None:
         person = self.work.person

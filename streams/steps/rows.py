@@ -205,6 +205,8 @@ class Person(Struct, array_like=True):
     """Sync to when its hour began, and how often something has gone round in it."""
     consent: tuple[int, str] = (0, "")
     """Stamp and kind of the latest word on it: subscribed, unsubscribed or bounced."""
+    forgotten: dict[str, int] = field(default_factory=dict[str, int])
+    """As in Index, as far as it has followed."""
 
 
 class Lane(Struct, array_like=True):
@@ -256,6 +258,8 @@ class Index(Struct, array_like=True):
     """Number of a set of source fields to the fields."""
     echoes: dict[str, int] = field(default_factory=dict[str, int])
     """`sync|code` to how many: echo, echo_expired, echo_near_miss (streams.steps.echo)."""
+    forgotten: dict[str, int] = field(default_factory=dict[str, int])
+    """`connection:object_type` to how often what stands there was declared void."""
 
 
 class Link(Struct, array_like=True):

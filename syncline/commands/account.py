@@ -36,7 +36,7 @@ def list_(
     """All accounts, which are closed and by whom, which are halted and why."""
     with cluster.connected() as (settings, codec):
         known = _connections(settings, codec)
-        closed = _closed(settings, codec)
+        shut = closed(settings, codec)
         halted = _halted(settings, codec)
     names: dict[str, list[str]] = {}
     for name, connection in sorted(known.items()):
@@ -44,7 +44,7 @@ def list_(
     rows = [
         {
             "account": account, "connections": ", ".join(of),
-            "closed": _by(closed.get(account)), "halted": halted.get(account, ""),
+            "closed": _by(shut.get(account)), "halted": halted.get(account, ""),
         }
         for account, of in sorted(names.items())
     ]  # fmt: skip
@@ -121,7 +121,7 @@ def _account(connection: Connection) -> str:
     return f"{connection.platform}/{connection.account}"
 
 
-def _closed(settings: Settings, codec: Codec) -> dict[str, Act]:
+def closed(settings: Settings, codec: Codec) -> dict[str, Act]:
     """Accounts that a person has closed and nobody has opened since."""
     last = {
         a.account: a

@@ -2,22 +2,25 @@
 
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from audit.read import control_acts
+from schemas.codec import Codec
 from schemas.control import Act, ActKind
 from schemas.definitions import Sync
 from schemas.follow import Definitions
 from syncline import acts, cluster, schedules
+from syncline.commands.account import closed
 from syncline.errors import Failed
 from syncline.options import Why
+from syncline.settings import Settings
 from syncline.watching import Watch
 
-app = typer.Typer(help="Syncs: list, pause, resume.", no_args_is_help=True)
+app = typer.Typer(help="Syncs: list, pause, resume, forget.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of the sync.")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait until it holds; 0: do not.")]
@@ -68,6 +71,24 @@ def resume(sync: Name, why: Why = "", wait: Wait = 10.0) -> None:
     _ask(ActKind.sync_resume, sync, why, wait, "resumed")
 
 
+@app.command()
+def forget(sync: Name, why: Why = "", wait: Wait = 10.0) -> None:
+    """Believe nothing any more of what stands at the sync's destination: a sandbox that was
+    refreshed, a list that was replaced. Its account must be closed. Afterwards open it, and start a
+    run: all is sent, and everybody is matched anew. Parked and waiting records stay."""
+    _ask(ActKind.forget, sync, why, wait, "forgotten")
+
+
+def _target(settings: Settings, codec: Codec, sync: Sync) -> dict[str, Any]:
+    """What the act of forgetting is about. Raises Failed where rows may still go there."""
+    definitions = Definitions(settings.kafka_config(), codec)
+    connection = definitions.connections()[sync.destination]
+    definitions.close()
+    if f"{connection.platform}/{connection.account}" not in closed(settings, codec):
+        raise Failed(f"rows may be on their way: `syncline account close {sync.destination}` first")
+    return {"target": f"{sync.destination}:{sync.destination_object}"}
+
+
 def _ask(kind: ActKind, sync: str, why: str, wait_s: float, done: str) -> None:
     with cluster.connected() as (settings, codec):
         definitions = Definitions(settings.kafka_config(), codec)
@@ -75,10 +96,11 @@ def _ask(kind: ActKind, sync: str, why: str, wait_s: float, done: str) -> None:
         definitions.close()
         if sync not in known:
             raise Failed(f"there is no sync {sync}; applied are: {', '.join(sorted(known))}")
+        values = _target(settings, codec, known[sync]) if kind is ActKind.forget else None
         partitions = cluster.partitions(settings)
         with Watch(settings, codec) as watch:
             begun_s = time.monotonic()
-            watch.ask([acts.act(kind, sync=sync, why=why)])
+            watch.ask([acts.act(kind, sync=sync, values=values, why=why)])
             if not wait_s:
                 print(f"{sync}: asked for")
                 return

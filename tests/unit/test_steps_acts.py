@@ -333,3 +333,58 @@ def test_what_was_released_and_still_waits_says_what_for() -> None:
     ]
     assert desk.take(Tick(now_ms=60_000)).told == [], "said once"
     assert desk.account(open=True).told == ["out"]
+
+
+# ---- what stood at a destination that was replaced
+
+
+def forget(desk: Desk, target: str = "sales:Lead") -> Desk:
+    return desk.act(ActKind.forget, sync="leads", values=json.dumps({"target": target}).encode())
+
+
+def test_what_was_forgotten_goes_out_whole_and_is_matched_anew() -> None:
+    desk = Desk().event(ANN, 100)
+    desk.written(desk.row).event(ANN, 150)
+    assert desk.out == [], "it is equal"
+    forget(desk)
+    assert [e.partition for e in desk.journal if e.kind is JournalKind.confirmed] == [0]
+    row = desk.event(ANN, 200).row
+    assert row.object_id == ""
+    assert desk.sent["Company"] == "acme"
+    desk.written(row).event({**ANN, "phone": "2"}, 300)
+    assert desk.row.object_id == "00Q1", "once, and not again and again"
+    assert desk.sent == {"Email": "ann@x.io", "Phone": "2"}
+
+
+def test_a_row_that_is_out_ends_before_its_person_forgets() -> None:
+    desk = Desk().event(ANN, 100)
+    row = desk.row
+    forget(desk)
+    desk.written(row)
+    assert desk.told == ["written"]
+    row = desk.event({**ANN, "phone": "2"}, 200).row
+    assert row.object_id == ""
+    assert desk.sent["Company"] == "acme"
+
+
+def test_what_is_owed_is_kept_and_other_destinations_are_left_alone() -> None:
+    desk, record = refused()
+    forget(desk, "mail:member")
+    assert desk.person.destinations["sales:Lead"].syncs["leads"].owed is not None
+    forget(desk)
+    desk.act(ActKind.release, sync="leads", targets=desk.target(record))
+    assert desk.row.row_id == record.row_id
+
+
+def test_who_is_new_has_nothing_to_forget() -> None:
+    desk = forget(Desk())
+    desk.event(ANN, 100)
+    desk.written(desk.row).event({**ANN, "phone": "2"}, 200)
+    assert desk.row.object_id == "00Q1"
+
+
+def test_an_object_of_ours_at_a_replaced_destination_is_forgotten_too() -> None:
+    desk = Desk().event(ANN, 100).event(ANN, 120, number=2)
+    forget(desk, "hub:contact")
+    desk.event(ANN, 300, number=3)
+    assert list(desk.person.sources) == ["hub:contact:3"]
