@@ -314,8 +314,9 @@ class GA4:
         return Page([Found(n, (raw := msgspec.json.encode({"name": n})), raw) for n in names])
 
     async def _data(self, method: str, call: str, json: Any = None) -> Answer:
-        if not self.config.property_id:
-            raise PlatformError(401, "to read, give the option property_id", sent=False)
+        if not self.config.property_id or self._secrets.keys() <= {"api_secret"}:
+            words = "to read, give the option property_id, and service_account or another login"
+            raise PlatformError(401, words, sent=False)
         path = f"/v1beta/properties/{self.config.property_id}{call}"
 
         async def send(token: SecretStr) -> Answer:
