@@ -5,19 +5,21 @@ then, so that what goes out is small and quick where the quota is free, and full
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 import structlog
 
-from connectors import halting, matching, uploads
-from connectors.base import ObjectSpec
+from connectors import halting, jobs, matching, readback, uploads
+from connectors.base import JobSpec, ObjectSpec
 from connectors.gate import Gate
-from connectors.handover import Inherited
+from connectors.handover import Inherited, Intended
 from connectors.http import Trail, trail
+from connectors.jobs import Jobs
 from connectors.lanes import Item, Lane, Lanes, Place, Stage, Taken
 from connectors.limits import Limits
-from connectors.office import Office
+from connectors.office import Client, Office
 from connectors.outcome import Outcome, Parked, Returned, Unknown
 from connectors.reading import Reader
 from connectors.registry import Misconfigured
@@ -44,6 +46,10 @@ DRAIN_S = 20.0
 """So long may it need for the rows in hand."""
 RATE_S = 5.0
 PRIORITIES = tuple(Priority)
+KILLED = "sent by a worker that was killed before the answer came"
+FOUND = ("ambiguous_match", "matched_another")
+"""Reasons to park a row of which it is known that it was not applied."""
+Carry = Callable[..., Awaitable[None]]
 BYTES_MAX = 4_000_000
 """Of a request, where the platform names no bound."""
 
@@ -59,8 +65,11 @@ class Account:
         """By row id, in the order in which they came."""
         self.rows_max: dict[str, int] = {}
         """Learned: object type to the rows that a request may have."""
-        self.intents: dict[str, str] = {}
-        """Row id to the key of the intent under which a predecessor sent it."""
+        self.jobs = Jobs(self)
+        self.intents: dict[str, Intended] = {}
+        """Row id to the intent under which it was sent, by us or by a predecessor."""
+        self._intended: Counter[str] = Counter()
+        """Key of an intent to rows whose fates are not durable yet."""
         self.connections: set[str] = set()
         self.readers: dict[tuple[str, str, tuple[str, ...]], Reader] = {}
         """By connection, object type and fields."""
@@ -85,7 +94,8 @@ class Account:
                 self.limits.restore(lease)
             except ValueError as error:  # an older make's: worth a second of quota
                 log.error("lease cannot be read", account=self.name, error=str(error))
-        self.intents = inherited.intents.get(self.name, {})
+        self.intents = dict(inherited.intents.get(self.name, {}))
+        self._intended.update(held.key for held in self.intents.values())
         halting.inherit(self, inherited.learned.get(self.name))
 
     def take(
@@ -93,6 +103,28 @@ class Account:
         waited_s: float,
     ) -> None:  # fmt: skip
         """The rows of an UploadBatch. Each gets its fate, now or later; `go` starts them."""
+        for item in self._items(taken, rows, attempts, waited_s):
+            if held := self.intents.get(item.row.row_id):
+                self._sent_before(item, held)
+            elif fate := self._at_once(item):
+                self.settle(item, fate)
+            else:
+                self.lanes.put(item, self.lane_of(item))
+
+    def take_job(
+        self, taken: Taken, rows: Sequence[dict[str, Any]], receipt: str, since_ms: int, due_ms: int
+    ) -> None:
+        """The rows of a CheckJob."""
+        for item in self._items(taken, rows, {}, 0.0):
+            if item.spec.job is None and item.spec.evidence != "job":
+                readback.begin(self, item, Unknown("nobody here can ask about a job"))
+            else:
+                self.jobs.put(item, receipt, since_ms=since_ms, due_ms=due_ms)
+
+    def _items(
+        self, taken: Taken, rows: Sequence[dict[str, Any]], attempts: dict[str, int],
+        waited_s: float,
+    ) -> Iterator[Item]:  # fmt: skip
         self.connections.add(taken.connection)
         try:
             spec = self.office.client(taken.connection).spec.objects.get(taken.object_type)
@@ -107,24 +139,45 @@ class Account:
             item.since_s, item.attempts = since_s, attempts.get(item.row.row_id, 0)
             self.rows[item.row.row_id] = item
             taken.items.append(item)
-            if fate := self._at_once(item, spec):
-                self.settle(item, fate)
-            else:
-                self.lanes.put(item, self.lane_of(item))
+            yield item
 
-    def _at_once(self, item: Item, spec: ObjectSpec | None) -> Outcome | None:
+    def _at_once(self, item: Item) -> Outcome | None:
         """The fate of a row that must not be tried."""
         if self.gate.shut:
             return Returned(self.gate.shut)
         if item.broken:
             return Parked("undecodable_fields", "the row's fields are no JSON object")
-        if spec is None:
+        if item.spec is uploads.UNKNOWN_OBJECT:
             return Parked("unknown_object", f"{self.office.platform} has no such object type here")
         if field := reference_in(item.row.fields):
             return Parked("unresolved_reference", "this worker looks up no references", field)
-        if item.row.row_id in self.intents:
-            return Unknown("sent by a worker that was killed before the answer came")
         return None
+
+    def _sent_before(self, item: Item, held: Intended) -> None:
+        """By a worker that was killed before the answer came: never once more on a guess."""
+        if held.receipt:
+            self.jobs.put(item, held.receipt)
+        else:
+            readback.begin(self, item, Unknown(KILLED))
+
+    async def intend(self, items: Sequence[Item], request: Request, receipt: str = "") -> None:
+        """Make durable that these rows are about to be sent. Raises KafkaException."""
+        ids = [item.row.row_id for item in items]
+        key = await self.office.intend(self.partition, self.name, request.request_id, ids, receipt)
+        self.intents.update(dict.fromkeys(ids, Intended(key, receipt)))
+        self._intended[key] += len(ids)
+
+    def intent_done(self, row_id: str) -> None:
+        """A row that was not sent after all, or that the platform is known to have left alone."""
+        if (held := self.intents.pop(row_id, None)) is not None:
+            self.intent_kept(held.key)
+
+    def intent_kept(self, key: str) -> None:
+        """The fate of one of its rows is durable."""
+        self._intended[key] -= 1
+        if self._intended[key] <= 0:
+            del self._intended[key]
+            self.office.also([Send(HANDOVER, None, key, self.partition)], self.partition)
 
     def relimit(self, limits: registry.Limits) -> None:
         """Other figures hold from now on."""
@@ -152,9 +205,10 @@ class Account:
     def lane_of(self, item: Item) -> Lane:
         taken, spec = item.taken, item.spec
         if item.match:
+            field = item.field or self.office.match_field(taken.sync)
             return Lane(
                 spec.match_quota or spec.read_quota, item.priority, Stage.match, taken.connection,
-                taken.object_type, self.office.match_field(taken.sync), "",
+                taken.object_type, field, "",
             )  # fmt: skip
         return Lane(
             spec.write_quota, item.priority, Stage.write, taken.connection, taken.object_type, "",
@@ -235,8 +289,7 @@ class Account:
         with trail(of):
             try:
                 client = self.office.client(lane.connection)
-                carry = matching.match if lane.stage is Stage.match else uploads.upload
-                await carry(self, client, lane, items, request, of)
+                await self._how(client, lane, items)(self, client, lane, items, request, of)
                 self.office.stats.requests[lane.stage.value, of.status // 100] += 1
                 log.debug(
                     "request", platform=self.office.platform, account=self.name, name=of.name,
@@ -252,12 +305,31 @@ class Account:
                         self.withdraw(item)
                 raise
 
+    def _how(self, client: Client, lane: Lane, items: Sequence[Item]) -> Carry:
+        if lane.stage is Stage.match:
+            return matching.match
+        job = len(items) > client.spec.objects[lane.object_type].batch_rows_max
+        return jobs.upload if job else uploads.upload
+
     def _most(self, lane: Lane) -> tuple[int, int]:
+        """Rows and bytes that the next request of a lane may have."""
         spec = self.office.client(lane.connection).spec.objects[lane.object_type]
         if lane.stage is Stage.match:
             return spec.match_rows_max, spec.match_bytes_max
+        if spec.job is not None and self._as_job(spec.job, spec, lane):
+            return spec.job.rows_max, spec.job.bytes_max
         rows_max = min(spec.batch_rows_max, self.rows_max.get(lane.object_type, 1 << 30))
         return rows_max, spec.batch_bytes_max or BYTES_MAX
+
+    def _as_job(self, job: JobSpec, spec: ObjectSpec, lane: Lane) -> bool:
+        waiting = self.lanes.waiting(lane)
+        return (
+            waiting >= job.rows_min
+            and lane.priority in (Priority.bulk, Priority.replay)
+            and len(self.jobs.running) < jobs.AT_ONCE_MAX
+            and job.takes(self.lanes.first(lane).row)
+            and jobs.worth(job, spec.batch_rows_max, waiting, self.limits.part_left(lane.group))
+        )
 
     # ---- what becomes of rows
 
@@ -265,13 +337,15 @@ class Account:
         self, item: Item, outcome: Outcome, request: Request | None = None, position: int = -1
     ) -> None:
         """A fate that leaves the worker."""
+        if item.doubt and _tells_nothing(outcome):
+            outcome = Unknown(item.doubt)
         self.withdraw(item)
         self._fated += request is not None
         item.attempts += isinstance(outcome, Parked) and request is not None
         taken = item.taken
         taken.settled.append(Settled(item, outcome, request, position, wall_ms()))
-        if (key := self.intents.pop(item.row.row_id, None)) is not None:
-            taken.sends.append(Send(HANDOVER, None, key, self.partition))
+        if (held := self.intents.pop(item.row.row_id, None)) is not None:
+            taken.intents.append(held.key)  # stands until this fate is durable
         self.office.fated(taken)
 
     def withdraw(self, item: Item) -> None:
@@ -299,10 +373,24 @@ class Account:
 
         self.office.later(wait_s, again)
 
+    def look_later(self, item: Item, wait_s: float) -> None:
+        """Look for it after a while; nobody else of its identities goes before."""
+        item.place = Place.out
+        self.lanes.hold(item)
+
+        def look() -> None:
+            if item.place is Place.out:
+                self.lanes.put(item, self.lane_of(item), front=True)
+                self.go()
+
+        self.office.later(wait_s, look)
+
     def give_back(self, items: Iterable[Item]) -> None:
-        """To their persons' state, until the account opens."""
+        """To their persons' state, until the account opens. Of whom it is not known whether they
+        were applied, wait here."""
         for item in list(items):
-            self.settle(item, Returned(self.gate.shut))
+            if not item.doubt:
+                self.settle(item, Returned(self.gate.shut))
 
     def sweep(self) -> None:
         """Give back what has waited for too long, and stop asking for what nobody needs."""
@@ -312,7 +400,7 @@ class Account:
         for item in list(self.rows.values()):
             if now_s - item.since_s < WAIT_MAX_S:
                 break
-            if item.place is Place.waiting:
+            if item.place is Place.waiting and not item.doubt:
                 reason, until_ms = self._why_waiting(item, now_s)
                 self.settle(item, Returned(reason, until_ms))
         self._shed(now_s)
@@ -406,6 +494,7 @@ class Account:
         self.gate.stopping = True
         for task in self._asking.values():
             task.cancel()
+        self.jobs.stop()
         if self._watch is not None:
             self._watch.cancel()
         if self._tasks:
@@ -435,3 +524,14 @@ class Account:
 
 def _in(wait_s: float) -> int:
     return wall_ms() + int(wait_s * 1000)
+
+
+def _tells_nothing(outcome: Outcome) -> bool:
+    """Of a row that may have been applied: whether it was."""
+    match outcome:
+        case Returned():
+            return True
+        case Parked(code):
+            return code not in FOUND
+        case _:
+            return False

@@ -25,6 +25,8 @@ __all__ = [
     "FieldsOf",
     "Found",
     "Http",
+    "JobConnector",
+    "JobSpec",
     "ObjectSpec",
     "Page",
     "PlatformError",
@@ -51,6 +53,20 @@ class PlatformError(Exception):
 
     def __str__(self) -> str:
         return f"HTTP {self.status}" if self.status else "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """Many rows in one job, whose verdicts come later. For bulk and replay only."""
+
+    rows_min: int
+    """Fewer are not worth one."""
+    rows_max: int
+    bytes_max: int
+    calls: int
+    """Requests that one takes in all, about."""
+    takes: Callable[["Row"], bool] = lambda row: True
+    """Rows that it can carry; told apart by the spec's `together` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,13 @@ class ObjectSpec:
     """Their length in all: queries stand in addresses or have bounds of their own."""
     read_rows_max: int = 100
     """Ids that one `ByIds` may ask for."""
+    job: JobSpec | None = None
+    """Its connector is a `JobConnector`."""
+
+    @property
+    def job_quota(self) -> str:
+        """Of a question about a job."""
+        return self.write_quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,13 +266,14 @@ class Http(Protocol):
         params: Mapping[str, str] | None = None,
         json: Any = None,
         form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         host: str = "",
     ) -> Answer:
         """Raises PlatformError for every answer that is not 2xx, and for none (`status` 0).
 
         `path` may be an absolute URL; `host` is a name of `Spec.hosts`. `json` is encoded with
-        msgspec.
+        msgspec; `content` goes out as it is, under a content type in `headers`.
         """
         ...
 
@@ -282,4 +306,25 @@ class Connector(Protocol):
 
     def handle_error(self, error: PlatformError) -> Outcome:
         """The platform's word for a failure to ours. Pure."""
+        ...
+
+
+class JobConnector(Connector, Protocol):
+    """One whose object types, or some of them, can be written in jobs."""
+
+    async def open_job(self, object_type: str, rows: Sequence[Row]) -> str:
+        """Give the platform these rows, all of them `together`, and the name of the job that holds
+        them. Nothing happens to them before `start_job`. Raises PlatformError."""
+        ...
+
+    async def start_job(self, receipt: str) -> None:
+        """A repeat changes nothing. Raises PlatformError."""
+        ...
+
+    async def check_job(
+        self, object_type: str, receipt: str, rows: Sequence[Row]
+    ) -> list[Outcome] | None:
+        """One outcome per row, in the order given, which need not be all of the job's; None: it is
+        not through. Starts one that was never started. A row that it left alone is Retry. Raises
+        PlatformError."""
         ...

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import TopicPartition
@@ -31,9 +31,11 @@ class Commits:
 
     def __init__(
         self, platform: str, transactions: Transactions, wire: Wire, stats: Stats,
-        parts: Mapping[int, Partition],
+        parts: Mapping[int, Partition], committed: Callable[[Sequence[Taken]], None],
     ) -> None:  # fmt: skip
-        """`parts`: the partitions that are ours, as they come and go."""
+        """`parts`: the partitions that are ours, as they come and go. `committed`: told of what
+        is durable now."""
+        self._committed = committed
         self._platform, self._transactions = platform, transactions
         self._wire, self._stats, self._parts = wire, stats, parts
         self._thread = ThreadPoolExecutor(1, f"commit {platform}")
@@ -74,6 +76,10 @@ class Commits:
         part.skipped = True
         self._due.set()
 
+    @property
+    def owes(self) -> bool:
+        return bool(self._finished or self._also)
+
     async def next(self) -> None:
         """Wait until something is due, let a little more gather, and commit it."""
         await self._due.wait()
@@ -112,6 +118,7 @@ class Commits:
             finally:
                 alarm.cancel()
             self._stats.committed(finished, time.monotonic() - begun_s)
+            self._committed(finished)
 
     def _checkpoints(self, finished: list[Taken]) -> dict[int, tuple[int, int, str]]:
         """Partition to (epoch, offset, metadata), for those that moved."""

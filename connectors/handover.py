@@ -7,8 +7,9 @@ partition reads one partition of `handover` and knows all. Keys: `platform:accou
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaException, Producer
 
@@ -19,8 +20,10 @@ from schemas.handover import Intent, Learned, Lease
 from schemas.kafka_log import KAFKA_LOG
 from schemas.topics import HANDOVER
 
-__all__ = ["Handover", "Inherited", "intent_key", "learned_key", "lease_key"]
+__all__ = ["Handover", "Inherited", "Intended", "intent_key", "learned_key", "lease_key"]
 
+OLD_MS = 31 * 86_400_000
+"""Commands are kept for 30 days."""
 DELIVERY_S = 10.0
 """A lease that takes longer to write is not written: nothing starts under it."""
 
@@ -37,22 +40,33 @@ def learned_key(platform: str, account: str) -> str:
     return f"{platform}:{account}:learned"
 
 
+class Intended(NamedTuple):
+    """An intent that covers a row."""
+
+    key: str
+    receipt: str = ""
+    """Of the job that it was sent in; empty: in a plain request."""
+
+
 class Inherited:
     """What predecessors left for the accounts of one partition."""
 
     def __init__(self) -> None:
         self.leases: dict[str, bytes] = {}
         """Account to document."""
-        self.intents: dict[str, dict[str, str]] = {}
-        """Account to row id to the key of its intent."""
+        self.intents: dict[str, dict[str, Intended]] = {}
+        """Account to row id to the intent under which it was sent."""
         self.learned: dict[str, bytes] = {}
 
     def take(self, key: str, message: Message) -> None:
         match message:
             case Lease(account=account, document=document):
                 self.leases[account] = document
-            case Intent(account=account, row_ids=row_ids):
-                self.intents.setdefault(account, {}).update(dict.fromkeys(row_ids, key))
+            case Intent(at_ms=at_ms) if time.time() * 1000 - at_ms > OLD_MS:
+                pass  # the commands that it stands for are deleted by now
+            case Intent(account=account, row_ids=row_ids, receipt=receipt):
+                held = Intended(key, receipt)
+                self.intents.setdefault(account, {}).update(dict.fromkeys(row_ids, held))
             case Learned(account=account, document=document):
                 self.learned[account] = document
             case _:

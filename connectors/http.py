@@ -137,6 +137,7 @@ class HttpClient:
         params: Mapping[str, str] | None = None,
         json: Any = None,
         form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         host: str = "",
     ) -> Answer:
@@ -147,7 +148,6 @@ class HttpClient:
         """
         path = self._hosts.get(host, "") + path
         all_headers = dict(headers or {})
-        content = None
         if json is not None:
             content = msgspec.json.encode(json)
             all_headers.setdefault("content-type", "application/json")

@@ -76,6 +76,10 @@ class Taken:
     sends: list[Any] = field(default_factory=list)
     first_s: float = 0.0
     """When the first of its rows got a fate; 0: none has."""
+    intents: list[str] = field(default_factory=list)
+    """Keys of intents that stand for settled rows of it."""
+    job: bool = False
+    """It is a CheckJob."""
     task: Any = None
     """What works on a command without rows."""
     value: bytes = b""
@@ -107,6 +111,14 @@ class Item:
     """Its fields cannot be decoded."""
     holds: bool = False
     """Its keys are marked as busy."""
+    job: Any = None
+    """The `jobs.Job` that it is out in."""
+    doubt: str = ""
+    """Why nobody knows whether it was applied; until that is known it is not sent again."""
+    field: str = ""
+    """What it is looked for by, where that is not its sync's match."""
+    looks: int = 0
+    """How often it was looked for and not found."""
     lane: Lane | None = None
 
     def byte_count(self, stage: Stage) -> int:
@@ -204,6 +216,20 @@ class Lanes:
             rows += 1
             size += item_bytes
             yield item
+
+    def hold(self, item: Item) -> None:
+        """Its identities are out with it, as far as they are free."""
+        if not item.holds and not any(key in self._busy for key in item.keys):
+            self._busy.update((key, []) for key in item.keys)
+            item.holds = True
+
+    def waiting(self, lane: Lane) -> int:
+        """Rows in a lane."""
+        return len(self._lanes.get(lane, ()))
+
+    def first(self, lane: Lane) -> Item:
+        """The head of a lane that has rows."""
+        return self._lanes[lane][0]
 
     def claim(self, item: Item, key: Hashable) -> bool:
         """An identity that became known while the row is out. False: another row has it out; then

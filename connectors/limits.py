@@ -25,7 +25,9 @@ def limits_of(connection: Connection | None, spec: Spec) -> registry.Limits:
         group
         for o in spec.objects.values()
         for group in (
-            o.read_quota, o.write_quota, o.match_quota or o.read_quota,
+            o.read_quota,
+            o.write_quota,
+            o.match_quota or o.read_quota,
             o.count_quota or o.read_quota,
         )
     }
@@ -132,6 +134,13 @@ class Limits:
                 tight = min(1.0, max(0.0, 2.0 - 4.0 * view.left / quota.limit))
                 longest_s = max(longest_s, tight * window_s / quota.limit)
         return min(PACE_MAX_S, longest_s)
+
+    def part_left(self, group: str) -> float:
+        """Of the scarcest quota of this group that is meant for a day: 0 to 1; 1 where none is."""
+        quotas = self.limiter.limits.quotas
+        long = {name for name in self._windows(group) if quotas[name].long}
+        parts = [v.left / quotas[v.window].limit for v in self.views() if v.window in long]
+        return max(0.0, min(parts, default=1.0))
 
     def _windows(self, group: str) -> list[str]:
         return self.limiter.limits.groups.get(group, [])

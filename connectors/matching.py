@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from connectors import uploads
+from connectors import readback, uploads
 from connectors.base import ByKeys, Found, Row
 from connectors.base import PlatformError as Refused
 from connectors.http import Trail
@@ -62,6 +62,8 @@ async def match(
                 account.settle(item, outcome, request, position)
             case Written(object_id):
                 _adopt(account, item, object_id)
+            case _ if item.doubt:
+                readback.not_found(account, item, request, position)
             case _:
                 item.match = ""
                 account.lanes.put(item, account.lane_of(item))
@@ -98,7 +100,7 @@ def _adopt(account: "Account", item: Item, object_id: str) -> None:
     if not account.lanes.claim(item, (target, "object", object_id)):
         return
     row = item.row
-    item.match = ""
+    item.match = item.doubt = item.field = ""
     item.row = Row(row.row_id, row.person, object_id, row.fields, row.occurred_ms)
     account.lanes.put(item, account.lane_of(item))
 

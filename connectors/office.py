@@ -77,8 +77,11 @@ class Office(Protocol):
         """Written in one of the next transactions, as long as the partition is ours."""
         ...
 
-    async def intend(self, partition: int, account: str, request_id: str, rows: list[str]) -> str:
-        """Make durable that these rows are about to be sent -> key of the intent."""
+    async def intend(
+        self, partition: int, account: str, request_id: str, rows: list[str], receipt: str = ""
+    ) -> str:
+        """Make durable that these rows are about to be sent -> key of the intent. `receipt`: of
+        the job that they are sent in."""
         ...
 
     def later(self, wait_s: float, call: Callable[[], None]) -> None: ...

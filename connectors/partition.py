@@ -14,7 +14,8 @@ HOLD_S = 3.0
 """So long may rows of a command wait while others of it have their fate already: then they are
 written to the end of the partition, and the outcomes of the others go out."""
 READ_HOLD_S = 30.0
-"""The same for a read that is under way: to begin it anew costs quota."""
+"""The same for a read that is under way, since to begin it anew costs quota; and for a question
+about a job, which has been written there before."""
 ROWS_MAX = 20_000
 """Rows in hand; more is left unread. Above the credit of several bulk runs (5,000 each), so that
 live rows behind them are read."""
@@ -77,7 +78,7 @@ class Partition:
         due = [t for t in self.open.values() if t.first_s and now_s - t.first_s > HOLD_S]
         if self.deferred and self.open:
             head = next(iter(self.open.values()))
-            hold_s = READ_HOLD_S if head.task is not None else HOLD_S
+            hold_s = READ_HOLD_S if head.task is not None or head.job else HOLD_S
             if not head.first_s and now_s - head.since_s > hold_s:
                 due.append(head)
         return due

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,8 +68,7 @@ def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]
     topic = outcomes_of(platform)
     for taken in commands:
         sends += taken.sends
-        if taken.again:
-            sends.append(again(platform, taken, wire))
+        sends += again(platform, taken, wire)
         for settled in taken.settled:
             item, outcome, request, position, at_ms = settled
             said = _said(outcome)
@@ -106,8 +105,10 @@ def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]
     return sends
 
 
-def again(platform: str, taken: Taken, wire: Wire) -> Send:
-    """The rows of a command that still wait, for the end of its partition."""
+def again(platform: str, taken: Taken, wire: Wire) -> Iterator[Send]:
+    """The rows of a command that still wait, for the end of its partition; those that are out in
+    a job as questions about it."""
+    topic = commands_of(platform)
     record = {
         "account": taken.account,
         "connection": taken.connection,
@@ -116,13 +117,20 @@ def again(platform: str, taken: Taken, wire: Wire) -> Send:
         "run": taken.run,
         "priority": taken.priority.value,
         "decided_ms": taken.decided_ms,
-        "rows": [item.raw for item in taken.again],
     }
-    attempts = {item.row.row_id: item.attempts for item in taken.again if item.attempts}
-    header = json.dumps({"taken_ms": taken.taken_ms, "attempts": attempts})
-    return Send(
-        commands_of(platform), wire.batch(record), taken.account, taken.partition, [(AGAIN, header)]
-    )
+    by_job: dict[Any, list[Item]] = {}
+    for item in taken.again:
+        by_job.setdefault(item.job, []).append(item)
+    for job, items in by_job.items():
+        rows = [item.raw for item in items]
+        attempts = {item.row.row_id: item.attempts for item in items if item.attempts}
+        header = json.dumps({"taken_ms": taken.taken_ms, "attempts": attempts})
+        if job is None:
+            value = wire.batch({**record, "rows": rows})
+        else:
+            value = wire.check({**record, "rows": rows, "receipt": job.receipt,
+                                "since_ms": job.since_ms, "due_ms": 0})  # fmt: skip
+        yield Send(topic, value, taken.account, taken.partition, [(AGAIN, header)])
 
 
 def _said(outcome: Outcome) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
+from connectors import readback
 from connectors.base import Connector, ObjectSpec
 from connectors.http import Trail
 from connectors.lanes import Item, Lane, Place
@@ -32,7 +33,7 @@ from connectors.settling import Request
 if TYPE_CHECKING:
     from connectors.account import Account
 
-__all__ = ["ATTEMPTS_MAX", "UNKNOWN_OBJECT", "judge", "upload"]
+__all__ = ["ATTEMPTS_MAX", "UNKNOWN_OBJECT", "judge", "row", "upload"]
 
 log = structlog.get_logger("connectors")
 
@@ -49,9 +50,7 @@ async def upload(
     office, rows = account.office, [item.row for item in items]
     unsafe = items[0].spec.repeat == "unsafe"
     if unsafe:
-        ids = [row.row_id for row in rows]
-        key = await office.intend(account.partition, account.name, request.request_id, ids)
-        account.intents.update(dict.fromkeys(ids, key))
+        await account.intend(items, request)
     try:
         outcomes = await client.connector.upload_batch(lane.object_type, rows)
     except Exception as error:  # noqa: BLE001 - whatever a connector throws is the rows' fault at most
@@ -60,7 +59,10 @@ async def upload(
     if len(outcomes) != len(items):
         outcomes = _all(Retry(f"{len(outcomes)} outcomes for {len(items)} rows"), items)
     if unsafe:
-        outcomes = [_not_again(outcome, of) for outcome in outcomes]
+        outcomes = [
+            outcome if row.object_id else _not_again(outcome, of)
+            for row, outcome in zip(rows, outcomes, strict=True)
+        ]
     judge(account, client.connector, lane, items, outcomes, request, of)
 
 
@@ -69,7 +71,8 @@ def _all(outcome: Outcome, items: Sequence[Item]) -> list[Outcome]:
 
 
 def _not_again(outcome: Outcome, of: Trail) -> Outcome:
-    """Of a row whose repeat could do harm: what may have been applied is unknown."""
+    """Of a row whose repeat could do harm (nothing that is known by its id): what may have been
+    applied is unknown."""
     if isinstance(outcome, Retry) and (of.unanswered or 200 <= of.status < 300):
         return Unknown(outcome.why)
     return outcome
@@ -89,7 +92,7 @@ def judge(
         _whole(account, lane, items, outcomes[0], request)
         return
     for position, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
-        _row(account, lane, item, outcome, request, position)
+        row(account, lane, item, outcome, request, position)
     account.gate.wrote()
 
 
@@ -114,7 +117,7 @@ def _whole(
             account.give_back(items)
         case _:
             for position, item in enumerate(items):
-                _row(account, lane, item, outcome, request, position)
+                row(account, lane, item, outcome, request, position)
 
 
 def _fault(
@@ -138,12 +141,16 @@ def _fault(
         account.settle(items[0], Parked("retries_exhausted", why), request, 0)
 
 
-def _row(
+def row(
     account: "Account", lane: Lane, item: Item, outcome: Outcome, request: Request, position: int
 ) -> None:
     """One outcome for one row."""
     match outcome:
-        case Written() | Unchanged() | Accepted() | Parked() | Unknown() | Returned():
+        case Unknown():
+            readback.begin(account, item, outcome, request, position)
+        case Accepted(receipt) if receipt and item.spec.evidence == "job":
+            account.jobs.put(item, receipt, request=request)
+        case Written() | Unchanged() | Accepted() | Parked() | Returned():
             account.settle(item, outcome, request, position)
         case Retry(why, wait_s):
             item.attempts += 1

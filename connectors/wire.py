@@ -12,7 +12,7 @@ from fastavro import parse_schema, schemaless_writer
 
 from schemas.base import Message
 from schemas.codec import Codec, avro_schema
-from schemas.commands import UploadBatch
+from schemas.commands import CheckJob, UploadBatch
 from schemas.events import PlatformEvent
 from schemas.journal import JournalEntry, JournalKind, RowNote
 from schemas.outcomes import RecordOutcome
@@ -35,7 +35,7 @@ EVENT = _defaults(PlatformEvent)
 
 
 class Wire:
-    """Writers of the four messages of which a worker makes many, and all others by model."""
+    """Writers of the messages of which a worker makes many, and all others by model."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
@@ -50,9 +50,10 @@ class Wire:
         batch = UploadBatch(
             account="", connection="", object_type="", sync="", decided_ms=0, rows=[]
         )
+        check = CheckJob(account="", connection="", receipt="", rows=[])
         self._writers: dict[type[Message], tuple[bytes, Any]] = {
             type(sample): (codec.encode(sample)[:5], parse_schema(avro_schema(type(sample))))
-            for sample in (entry, outcome, event, batch)
+            for sample in (entry, outcome, event, batch, check)
         }
 
     def encode(self, message: Message) -> bytes:
@@ -74,6 +75,10 @@ class Wire:
     def batch(self, record: Mapping[str, Any]) -> bytes:
         """A whole UploadBatch, as decoded."""
         return self._write(UploadBatch, record)
+
+    def check(self, record: Mapping[str, Any]) -> bytes:
+        """A whole CheckJob, as decoded."""
+        return self._write(CheckJob, record)
 
     def _write(self, model: type[Message], record: Mapping[str, Any]) -> bytes:
         head, schema = self._writers[model]

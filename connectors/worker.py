@@ -66,7 +66,9 @@ class Worker:
         self.accounts: dict[str, Account] = {}
         self.stats = Stats()
         self._epochs = 0
-        self._commits = Commits(platform, transactions, wire, self.stats, self.parts)
+        self._commits = Commits(
+            platform, transactions, wire, self.stats, self.parts, self._committed
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -118,6 +120,8 @@ class Worker:
                 for taken in part.half_done():
                     self._write_again(part, taken, everything=True)
         await self._commits.commit()
+        if self._commits.owes:  # what may be told only now
+            await self._commits.commit()
         for account in mine:
             await account.limits.close()
         self._drop(partitions)
@@ -174,16 +178,14 @@ class Worker:
         taken.sync, taken.run = command.get("sync", ""), command.get("run", "")
         account = self._account(part, taken)
         touched[account.name] = account
-        if model is UploadBatch:
-            self._upload(part, account, taken, command, record.headers)
-        elif model is CheckJob:
-            self._undecodable(taken, record, "no connector here has jobs to ask about")
+        if model in (UploadBatch, CheckJob):
+            self._rows(part, account, taken, command, record.headers)
         else:
             taken.value = record.value or b""
             work = reading.fetch if model is FetchPages else reading.read
             taken.task = account.spawn(work(account, taken, command))
 
-    def _upload(
+    def _rows(
         self, part: Partition, account: Account, taken: Taken, command: dict[str, Any],
         headers: list[tuple[str, bytes]] | None,
     ) -> None:  # fmt: skip
@@ -203,7 +205,11 @@ class Worker:
             return
         part.rows += len(rows)
         self.stats.rows_in += len(rows)
-        account.take(taken, rows, attempts, waited_s)
+        if receipt := command.get("receipt", ""):
+            taken.job = True
+            account.take_job(taken, rows, receipt, command["since_ms"], command["due_ms"])
+        else:
+            account.take(taken, rows, attempts, waited_s)
         if part.recalled:
             for row in rows:
                 if part.recalled.pop(row["row_id"], 0):
@@ -289,12 +295,23 @@ class Worker:
     def done(self, taken: Taken) -> None:
         self._commits.done(taken)
 
+    def _committed(self, finished: Sequence[Taken]) -> None:
+        """Intents of rows whose fates are durable now need not stand any more."""
+        for taken in finished:
+            if (account := self.accounts.get(taken.account)) is not None:
+                for key in taken.intents:
+                    account.intent_kept(key)
+
     def also(self, sends: list[Send], partition: int) -> None:
         self._commits.also(sends, partition)
 
-    async def intend(self, partition: int, account: str, request_id: str, rows: list[str]) -> str:
+    async def intend(
+        self, partition: int, account: str, request_id: str, rows: list[str], receipt: str = ""
+    ) -> str:
         key = intent_key(self.platform, account, request_id)
-        intent = Intent(account=account, request_id=request_id, row_ids=rows, at_ms=wall_ms())
+        intent = Intent(
+            account=account, request_id=request_id, row_ids=rows, at_ms=wall_ms(), receipt=receipt
+        )
         await self._handover.write(partition, key, intent)
         return key
 
@@ -361,7 +378,9 @@ class Worker:
         fated = {id(settled.item) for settled in taken.settled}
         fated.update(id(item) for item in taken.again)
         for item in taken.items:
-            if id(item) not in fated and (everything or item.place is Place.waiting):
+            if id(item) not in fated and (
+                everything or item.place is Place.waiting or item.job is not None
+            ):
                 account.withdraw(item)
                 taken.again.append(item)
                 taken.left -= 1

@@ -31,6 +31,7 @@ from simulators import soql
 from simulators.portal import Lead
 from simulators.quotas import Rolling, Slow, Window
 from simulators.salesforce_answers import app, errors, log_in, shape, taken, well_formed
+from simulators.salesforce_bulk import Job, Jobs
 from simulators.salesforce_fields import (
     EXTERNAL_ID,
     FIELDS,
@@ -95,6 +96,16 @@ class Salesforce(Platform):
         ("DELETE", rf"{V}/sobjects/{KIND}/(\w+)", "delete_one"),
         ("GET", rf"{V}/sobjects/{KIND}/(\w+)/(.+)", "read_by_key"),
         ("PATCH", rf"{V}/sobjects/{KIND}/(\w+)/(.+)", "upsert_one"),
+        ("POST", rf"{V}/jobs/ingest/?", "open_job"),
+        ("GET", rf"{V}/jobs/ingest/(\w+)/?", "show_job"),
+        ("PATCH", rf"{V}/jobs/ingest/(\w+)/?", "change_job"),
+        ("DELETE", rf"{V}/jobs/ingest/(\w+)/?", "delete_job"),
+        ("PUT", rf"{V}/jobs/ingest/(\w+)/batches/?", "fill_job"),
+        (
+            "GET",
+            rf"{V}/jobs/ingest/(\w+)/(successfulResults|failedResults|unprocessedrecords)/?",
+            "job_results",
+        ),
         ("GET", r"/services/data/?", "versions"),
         ("POST", r"/services/oauth2/token", "log_in"),
     ]
@@ -109,6 +120,7 @@ class Salesforce(Platform):
         organisation: str = "00D5g000004abcDEAU",
         token_ttl_s: float = 7_200.0,
         rotates: bool = False,
+        job_s: float = 1.0,
         duplicate_rule: bool = False,
         seed: int = 0,
         quota: Mapping[str, str] | None = None,
@@ -124,6 +136,7 @@ class Salesforce(Platform):
         super().__init__(stores, windows, seed=seed, quota=quota, script=script)
         self._leads = leads
         self._cursors: dict[str, tuple[soql.Query, list[Obj]]] = {}
+        self.bulk = Jobs(self._settle_in_job, job_s)
         self._creating: dict[str, int] = {}  # external id -> the running request that made it
         self.fill()
 
@@ -196,7 +209,11 @@ class Salesforce(Platform):
         if key not in store.indexes or not FIELDS[kind][key].external_id:
             words = f"Provided external ID field does not exist or is not accessible: {key}"
             raise Refused(errors(404, "NOT_FOUND", words))
-        owners, seen = store.indexes[key], set[str]()
+        return self._many(call, kind, self._by_key(call, kind, key, set()))
+
+    def _by_key(self, call: Call, kind: str, key: str, seen: set[str]) -> _Find:
+        """`seen`: keys of earlier rows."""
+        owners = self._store(kind).indexes[key]
 
         def find(record: dict[str, Any]) -> tuple[Obj | None, Error | None]:
             value = record.get(key)
@@ -215,13 +232,13 @@ class Salesforce(Platform):
                 return None, taken(key, found)
             return found, None
 
-        return self._many(call, kind, find)
+        return find
 
     def update_many(self, call: Call) -> Answer:
         return self._many(call, None, self._by_id)
 
     def create_many(self, call: Call) -> Answer:
-        return self._many(call, None, lambda record: (None, None))
+        return self._many(call, None, _anew)
 
     def _many(self, call: Call, kind: str | None, find: _Find) -> Answer:
         given = msgspec.json.decode(call.body, type=_Records)
@@ -366,6 +383,50 @@ class Salesforce(Platform):
         self._store(kind).archive(call, 0, self._get(kind, object_id))
         return Answer(204)
 
+    # -- jobs of Bulk API 2.0: salesforce_bulk.py
+
+    def answer(self, call: Call) -> Answer:
+        self.bulk.work(call.at_ms)
+        return super().answer(call)
+
+    def open_job(self, call: Call) -> Answer:
+        return self.bulk.create(call)
+
+    def show_job(self, call: Call, name: str) -> Answer:
+        return self.bulk.show(call, name)
+
+    def change_job(self, call: Call, name: str) -> Answer:
+        return self.bulk.change(call, name)
+
+    def delete_job(self, call: Call, name: str) -> Answer:
+        return self.bulk.delete(call, name)
+
+    def fill_job(self, call: Call, name: str) -> Answer:
+        return self.bulk.fill(call, name)
+
+    def job_results(self, call: Call, name: str, which: str) -> Answer:
+        return self.bulk.results(call, name, which)
+
+    def _settle_in_job(
+        self, call: Call, job: Job, row: int, record: dict[str, Any]
+    ) -> dict[str, Any]:
+        kind = job.wanted.object
+        record["attributes"] = {"type": kind}
+        match job.wanted.operation:
+            case "upsert":
+                find = self._by_key(call, kind, job.wanted.externalIdFieldName, job.seen)
+            case "update":
+                find = self._by_id
+            case _:
+                find = _anew
+        try:
+            result = self._settle(call, row, self._examine(call, kind, find, record))
+        except Refused as refused:  # a value of the wrong kind: here one row's fault
+            raise Mistyped(str(refused.answer.body)) from None
+        self.rows["written"] += result["success"]
+        self.done(call)  # it was over long ago
+        return result
+
     # -- queries
 
     def query(self, call: Call) -> Answer:
@@ -479,3 +540,7 @@ class Salesforce(Platform):
 
     def malformed(self, call: Call, problem: Exception) -> Answer:
         return errors(400, "JSON_PARSER_ERROR", str(problem))
+
+
+def _anew(record: dict[str, Any]) -> tuple[Obj | None, Error | None]:
+    return None, None

@@ -1,12 +1,14 @@
-"""Salesforce: leads and contacts in (sink), by composite upsert on an external id.
+"""Salesforce: leads and contacts out (source) and in (sink), by upsert on an external id.
 
 API      REST v59, sObject Collections, https://developer.salesforce.com/docs/atlas.en-us.244.0.api_rest.meta/api_rest/resources_composite_sobjects_collections_upsert.htm
 Quotas   ratelimits/registry/salesforce.json: api (rolling 24 h), long (25 slow requests at once)
 Repeats  upsert by external id changes nothing the second time
+Jobs     many rows of a bulk run go through Bulk API 2.0: salesforce_bulk.py
 Traps    200 even when rows fail (read each); the same new external id in two requests at once gives
          DUPLICATE_VALUE to one; limits come as 403; login errors have another shape
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -31,6 +33,7 @@ from connectors.base import (
 )
 from connectors.oauth import LoginRefused, Tokens, login
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
+from connectors.platforms import salesforce_bulk as bulk
 from connectors.platforms.salesforce_soql import (
     ORDER,
     Place,
@@ -41,6 +44,7 @@ from connectors.platforms.salesforce_soql import (
     soql,
 )
 
+JOBS = "/jobs/ingest"
 PASSING_ROWS = frozenset({"UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "TOO_MANY_APEX_REQUESTS"})
 PAGE_RECORDS = 2000  # REST resource "Query": records of one answer
 ROWS_MAX = 200  # sObject Collections: up to 200 records a call
@@ -83,6 +87,8 @@ class Salesforce:
                 count_quota="api",
                 key_field="Syncline_Id__c",
                 key_option="external_id_field",
+                together=lambda row: (bool(row.object_id), bulk.carries(row)),
+                job=bulk.BULK,
             )
             for name in ("Lead", "Contact")
         },
@@ -196,10 +202,67 @@ class Salesforce:
         error = result.errors[0] if result.errors else {}
         code, words = str(error.get("statusCode", "UNKNOWN")), str(error.get("message", ""))
         fields = error.get("fields") or [""]
+        return self._refused(code, words, fields[0])
+
+    def _refused(self, code: str, words: str, field: str) -> Outcome:
         ours = code == "DUPLICATE_VALUE" and self.config.external_id_field in words
         if code in PASSING_ROWS or ours or "Too many SOQL queries" in words:
             return Retry(f"{code}: {words}")
-        return Parked(code, words, fields[0])
+        return Parked(code, words, field)
+
+    # ---- many rows in a job (`JobConnector`)
+
+    async def open_job(self, object_type: str, rows: Sequence[Row]) -> str:
+        """A job that holds these rows and is not started."""
+        key, by_id = self.config.external_id_field, bool(rows[0].object_id)
+        made = await self._send("POST", JOBS, bulk.job_of(object_type, key, by_id=by_id))
+        job = f"{JOBS}/{made.json()['id']}"
+        shaped = [(row, self.map_fields(object_type, row)) for row in rows]
+        sheet = bulk.sheet(shaped, key, by_id=by_id)
+        try:
+            await self._send("PUT", f"{job}/batches", content=sheet)
+        except PlatformError:
+            with contextlib.suppress(PlatformError):  # else it is deleted there after a while
+                await self._send("PATCH", job, {"state": "Aborted"})
+            raise
+        return str(made.json()["id"])
+
+    async def start_job(self, receipt: str) -> None:
+        try:
+            await self._send("PATCH", f"{JOBS}/{receipt}", {"state": "UploadComplete"})
+        except PlatformError as error:
+            if error.status != 400 or "JOBSTATE" not in str(error.body).upper():
+                raise  # else it was started before, and the answer was lost
+
+    async def check_job(
+        self, object_type: str, receipt: str, rows: Sequence[Row]
+    ) -> list[Outcome] | None:
+        """Rows are found in its files by our key; one that is in none was left alone."""
+        job = f"{JOBS}/{receipt}"
+        about = (await self._send("GET", job)).json()
+        match about.get("state"):
+            case "Open":
+                await self.start_job(receipt)
+                return None
+            case "JobComplete" | "Failed" | "Aborted":
+                pass
+            case _:
+                return None
+        key = self.config.external_id_field
+        why = str(about.get("errorMessage") or f"the job left it alone ({about['state']})")
+        refused = about.get("numberRecordsFailed", -1)
+        files = {
+            "successfulResults": about.get("numberRecordsProcessed", 0) != refused,
+            "failedResults": refused != 0,
+        }
+        outcomes: dict[str, Outcome] = {}
+        for name in (name for name, filled in files.items() if filled):
+            for record in bulk.records((await self._send("GET", f"{job}/{name}/")).body):
+                said = record.get(bulk.ERROR)
+                outcomes[record.get(key, "")] = (
+                    self._refused(*bulk.words(said)) if said else Written(record[bulk.ID])
+                )
+        return [outcomes.get(row.person, Retry(why)) for row in rows]
 
     def handle_error(self, error: PlatformError) -> Outcome:
         """Errors are a list `[{errorCode, message}]`."""
@@ -225,14 +288,19 @@ class Salesforce:
                 return Parked(code, words)
 
     async def _send(
-        self, method: str, path: str, json: Any = None, params: Mapping[str, str] | None = None
-    ) -> Answer:
+        self, method: str, path: str, json: Any = None, *,
+        params: Mapping[str, str] | None = None, content: bytes | None = None,
+    ) -> Answer:  # fmt: skip
         """With a fresh token where ours has expired: once, then the error stands."""
         if not path.startswith("/services/"):
             path = f"/services/data/{self.config.api_version}{path}"
 
         async def send(token: SecretStr) -> Answer:
             headers = {"authorization": f"Bearer {token.get_secret_value()}"}
-            return await self.http.request(method, path, json=json, params=params, headers=headers)
+            if content is not None:
+                headers["content-type"] = "text/csv"
+            return await self.http.request(
+                method, path, json=json, params=params, content=content, headers=headers
+            )
 
         return await self._tokens.use(send)

@@ -1,0 +1,214 @@
+"""Bulk API 2.0 of the simulated organisation: ingest jobs, worked at a while after they are closed.
+
+Behaves as https://developer.salesforce.com/docs/atlas.en-us.api_asynch.meta/api_asynch/ says
+(create_job, upload_job_data, close_job, get_job_info, get_job_successful_results,
+get_job_failed_results, get_job_unprocessed_results; read 2026-08). CSV only, comma and LF only.
+
+Our reading where the pages are silent
+- a job is worked at `job_s` seconds after it was closed, all of it in one moment; faults that
+  refuse rows are those of the call that closed it
+- rows of one external id twice in a job: the later ones get DUPLICATE_VALUE
+- a column that is no field makes the job fail as a whole, with all of its rows unprocessed
+- a call that the state of the job forbids: 400 INVALIDJOBSTATE
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from simulators.salesforce_answers import errors
+from simulators.salesforce_fields import FIELDS, Error, Mistyped
+from simulators.server import Answer, Call, Refused
+
+BODY_BYTES_MAX = 150_000_000
+OPERATIONS = ("upsert", "update", "insert")
+
+Settle = Callable[["Call", "Job", int, dict[str, Any]], dict[str, Any]]
+"""(closing call, job, row, record) -> `{"id", "success", "created", "errors"}`. Raises Mistyped."""
+
+
+class Wanted(msgspec.Struct):
+    """What a job is opened with."""
+
+    object: str
+    operation: str
+    externalIdFieldName: str = ""  # noqa: N815 - the platform's names
+    contentType: str = "CSV"  # noqa: N815
+    columnDelimiter: str = "COMMA"  # noqa: N815
+    lineEnding: str = "LF"  # noqa: N815
+
+
+class Change(msgspec.Struct):
+    state: str
+
+
+class Job:
+    """One ingest job."""
+
+    def __init__(self, number: int, wanted: Wanted, opened_ms: int) -> None:
+        self.id = f"7505g{number:010}AAA"
+        self.wanted, self.opened_ms = wanted, opened_ms
+        self.state, self.why = "Open", ""
+        self.rows: list[dict[str, str]] = []
+        self.columns: list[str] = []
+        self.due_ms = 0
+        self.closed: Call | None = None
+        self.results: list[dict[str, Any]] = []
+        self.seen: set[str] = set()
+
+    def about(self) -> dict[str, Any]:
+        refused = sum(not result["success"] for result in self.results)
+        return {
+            "id": self.id,
+            **msgspec.to_builtins(self.wanted),
+            "state": self.state,
+            "errorMessage": self.why or None,
+            "contentUrl": f"services/data/v59.0/jobs/ingest/{self.id}/batches",
+            "concurrencyMode": "Parallel",
+            "jobType": "V2Ingest",
+            "numberRecordsProcessed": len(self.results),
+            "numberRecordsFailed": refused,
+        }
+
+    def file(self, *, success: bool) -> bytes:
+        pairs = zip(self.results, self.rows, strict=False)
+        found = [(result, row) for result, row in pairs if result["success"] == success]
+        extra = ["sf__Id", "sf__Created" if success else "sf__Error"]
+
+        def cells() -> Iterable[list[str]]:
+            for result, row in found:
+                said = str(result.get("created")).lower() if success else _said(result["errors"])
+                yield [result.get("id") or "", said, *(row[name] for name in self.columns)]
+
+        return _csv([*extra, *self.columns], cells())
+
+    def rest(self) -> bytes:
+        """Rows that it did not come to."""
+        left = self.rows[len(self.results) :]
+        return _csv(self.columns, ([row[name] for name in self.columns] for row in left))
+
+
+def _csv(head: list[str], rows: Iterable[list[str]]) -> bytes:
+    text = io.StringIO()
+    out = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    out.writerow(head)
+    out.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _said(problems: list[Error]) -> str:
+    problem = problems[0]
+    fields = ", ".join(problem["fields"])
+    return f"{problem['statusCode']}:{problem['message']}:{fields} --"
+
+
+def value_of(kind: str, name: str, cell: str) -> Any:
+    """A cell as the field takes it. Raises Mistyped."""
+    if cell == "#N/A":
+        return None
+    match FIELDS[kind][name].type:
+        case "boolean":
+            if cell.lower() not in ("true", "false"):
+                raise Mistyped(f"INVALID_TYPE_ON_FIELD_IN_RECORD:{name}")
+            return cell.lower() == "true"
+        case "double":
+            return float(cell)
+        case _:
+            return cell
+
+
+class Jobs:
+    """All ingest jobs of an organisation."""
+
+    def __init__(self, settle: Settle, job_s: float) -> None:
+        self._settle, self.job_s = settle, job_s
+        self.jobs: dict[str, Job] = {}
+
+    def work(self, now_ms: int) -> None:
+        """What is due by now."""
+        for job in self.jobs.values():
+            if job.state == "UploadComplete" and now_ms >= job.due_ms:
+                self._work(job)
+
+    def _work(self, job: Job) -> None:
+        kind = job.wanted.object
+        unknown = [name for name in job.columns if name not in FIELDS[kind]]
+        if unknown:
+            job.state, job.why = "Failed", f"InvalidBatch : Field name not found : {unknown[0]}"
+            return
+        assert job.closed is not None
+        for number, row in enumerate(job.rows):
+            filled = {name: cell for name, cell in row.items() if cell != ""}
+            try:
+                record = {name: value_of(kind, name, cell) for name, cell in filled.items()}
+                result = self._settle(job.closed, job, number, record)
+            except (Mistyped, ValueError) as error:
+                problem = {"statusCode": "INVALID_TYPE_ON_FIELD_IN_RECORD", "message": str(error),
+                           "fields": []}  # fmt: skip
+                result = {"success": False, "errors": [problem]}
+            job.results.append(result)
+        job.state = "JobComplete"
+
+    # -- routes
+
+    def create(self, call: Call) -> Answer:
+        wanted = msgspec.json.decode(call.body, type=Wanted)
+        known = FIELDS.get(wanted.object, {})
+        key = known.get(wanted.externalIdFieldName)
+        if not known or wanted.operation not in OPERATIONS:
+            raise Refused(errors(400, "INVALIDJOB", f"no such object: {wanted.object}"))
+        if wanted.operation == "upsert" and (key is None or not key.external_id):
+            raise Refused(errors(400, "INVALIDJOB", "externalIdFieldName is no external id"))
+        job = Job(len(self.jobs) + 1, wanted, call.at_ms)
+        self.jobs[job.id] = job
+        return Answer(200, job.about())
+
+    def fill(self, call: Call, name: str) -> Answer:
+        job = self._get(name, "Open")
+        if not call.headers.get("Content-Type", "").startswith("text/csv"):
+            raise Refused(errors(415, "UNSUPPORTED_MEDIA_TYPE", "Content type must be text/csv"))
+        rows = csv.reader(io.StringIO(call.body.decode(), newline=""), strict=True)
+        job.columns = next(rows)
+        job.rows = [dict(zip(job.columns, row, strict=True)) for row in rows]
+        return Answer(201)
+
+    def change(self, call: Call, name: str) -> Answer:
+        job = self._get(name, "Open", "UploadComplete")
+        match msgspec.json.decode(call.body, type=Change).state:
+            case "UploadComplete" if job.state == "Open":
+                job.state, job.closed = "UploadComplete", call
+                job.due_ms = call.at_ms + int(self.job_s * 1000)
+            case "Aborted":
+                job.state = "Aborted"
+            case _:
+                raise Refused(errors(400, "INVALIDJOBSTATE", f"the job is {job.state}"))
+        return Answer(200, job.about())
+
+    def show(self, call: Call, name: str) -> Answer:
+        return Answer(200, self._get(name).about())
+
+    def results(self, call: Call, name: str, which: str) -> Answer:
+        job = self._get(name, "JobComplete", "Failed", "Aborted")
+        match which:
+            case "successfulResults":
+                body = job.file(success=True)
+            case "failedResults":
+                body = job.file(success=False)
+            case _:
+                body = job.rest()
+        return Answer(200, body, {"Content-Type": "text/csv"})
+
+    def delete(self, call: Call, name: str) -> Answer:
+        del self.jobs[self._get(name, "UploadComplete", "JobComplete", "Failed", "Aborted").id]
+        return Answer(204)
+
+    def _get(self, name: str, *states: str) -> Job:
+        job = self.jobs.get(name)
+        if job is None:
+            raise Refused(errors(404, "NOT_FOUND", "The requested resource does not exist"))
+        if states and job.state not in states:
+            raise Refused(errors(400, "INVALIDJOBSTATE", f"the job is {job.state}"))
+        return job
