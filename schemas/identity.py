@@ -18,7 +18,7 @@ class AddressAsked(Message):
     proposed: str = Field(description="Person key that the asker gets if nobody owns the identity.")
     alone: str = Field(
         default="",
-        description="`connection:object_type` whose objects may share an address and yet be several "
+        description="`connection:object_type` whose objects may share an address and be several "
         "persons: only the first of them gets the owner. Empty: all get the owner.",
     )
 
@@ -45,7 +45,7 @@ class LinkClaim(Message):
 
 
 class ObjectMerged(Message):
-    """The platform made one object of two, or gave an object another id: `object_key` is `into` now.
+    """The platform made one object of two, or gave one another id: `object_key` is `into` now.
 
     Topic `identities.answered`, keyed by the object that is gone.
     """
@@ -56,6 +56,7 @@ class ObjectMerged(Message):
         description="Whose `into` is. Empty: nobody knows it yet, and it asks whose this one was; "
         "the answer is an AddressAnswered for `was:object_key`."
     )
+    at_ms: int = Field(description="When it happened at the platform.")
 
 
 class Join(Message):
@@ -67,12 +68,13 @@ class Join(Message):
     person: str
     into: str
     automatic: bool = Field(default=False, description="False: only proposed, somebody approves.")
+    apart: bool = Field(default=False, description="By policy not even proposed: it is only told.")
     why: str = ""
     who: str = ""
     by_object: str = Field(default="", description="Object key of the object that told it.")
     gone: str = Field(default="", description="Object key that exists no longer at its platform.")
     became: str = Field(default="", description="Object key that `gone` is now.")
-    at_ms: int
+    gone_ms: int = Field(default=0, description="When that happened at the platform.")
 
 
 class Moved(Message):
@@ -85,5 +87,4 @@ class Moved(Message):
     into: str = Field(description="To whom it moves; the person itself: back.")
     who: str = ""
     why: str = ""
-    at_ms: int
     row: PersonalBytes = Field(description="Row of the table `people`.")

@@ -11,6 +11,7 @@ __all__ = [
     "derive",
     "event_id",
     "fetched_event_id",
+    "join_id",
     "object_key",
     "person_key",
     "row_id",
@@ -51,6 +52,11 @@ def object_key(connection: str, object_type: str, object_id: str) -> str:
 def person_key(object_key: str) -> str:
     """Of the person first seen as this object. Never made from an address: addresses change."""
     return derive("person", object_key)
+
+
+def join_id(person: str, other: str) -> str:
+    """Of the question whether two persons are one, whichever of them it was asked of."""
+    return derive("join", *sorted((person, other)))
 
 
 def run_id(sync: str, stamp: str) -> str:

@@ -18,7 +18,7 @@ class Stage(StrEnum):
     validate = "validate"
     upload = "upload"
     decode = "decode"
-    join = "join"
+    joining = "joining"
 
 
 class ParkedRecord(Message):

@@ -11,6 +11,7 @@ from schemas.parked import Stage
 from schemas.topics import JOURNAL
 from streams.steps.fixes import fix, unfix
 from streams.steps.forgetting import forget
+from streams.steps.joins import answer_proposal, unjoin
 from streams.steps.rows import Account, Destination, Owed, Row, RunMark, SyncState, Values
 from streams.steps.sending import advance, parked_id, settle_parked
 from streams.steps.shape import map_again
@@ -93,14 +94,15 @@ def _names(account: str, gate: str) -> bool:
     return account in (gate, gate.partition("/")[2])
 
 
-def act_on_person(work: Work, act: Act) -> None:
-    """fix, unfix, release, discard, resend: for the targets of this person; confirmed in the
-    journal."""
-    person = work.person
-    if act.act_id in person.acts:
+def act_on_person(work: Work, act: Act, home: str = "") -> None:
+    """fix, unfix, release, discard, resend, unjoin: for the targets of this person; confirmed in
+    the journal. `home`: a person who was joined to this one, and whom the act names."""
+    person, home = work.person, home or work.key
+    name = act.act_id if home == work.key else f"{act.act_id}|{home}"
+    if name in person.acts:
         return
-    person.acts = [*person.acts[1 - ACTS_KEPT :], act.act_id]
-    done = sum(_act_on(work, act, t) for t in act.targets if t.person == work.key)
+    person.acts = [*person.acts[1 - ACTS_KEPT :], name]
+    done = sum(_act_on(work, act, t) for t in act.targets if t.person == home)
     entry = JournalEntry(
         kind=JournalKind.confirmed, at_ms=work.index.now_ms, sync=act.sync, act_id=act.act_id,
         who=act.who, partition=work.partition, records=done,
@@ -115,6 +117,11 @@ def _act_on(work: Work, act: Act, target: Target) -> bool:
         return _resend(work, act)
     if act.kind is ActKind.unfix and target.parked_id in work.person.sources:
         return bool(unfix(work, target.parked_id, act))
+    if act.kind is ActKind.unjoin:
+        return unjoin(work, act, target.person)
+    joins = work.person.joins
+    if joins is not None and target.parked_id in joins.proposed:
+        return answer_proposal(work, act, target.parked_id)
     found = _owed(work, target)
     if found is None:
         return False  # settled meanwhile: nothing is owed under this name any more
@@ -163,7 +170,7 @@ def _resend(work: Work, act: Act) -> bool:
         known = {
             key: source.known.newest()
             for key, source in work.person.sources.items()
-            if key.startswith(of) and (act.sync or name in source.decided)
+            if key.startswith(of) and (act.sync or name in source.decided) and not source.became
         }
         if not known:
             continue

@@ -11,11 +11,19 @@ __all__ = ["Addresses", "answer"]
 
 
 def answer(owner: Owner | None, asked: AddressAsked) -> tuple[Owner, AddressAnswered]:
-    """-> (the owner after the question, the answer). Asking again gets the same answer."""
+    """-> (the owner after the question, the answer). Asking again gets the same answer.
+
+    Objects that may share an address and yet be several persons (`alone`): the first of their kind
+    is the owner's, each other one is who it would be without the address.
+    """
     owner = owner or Owner(asked.proposed)
     told = AddressAnswered(
         identity=asked.identity, object_key=asked.object_key, person=owner.person
     )
+    if asked.alone:
+        holder = owner.holders.setdefault(asked.alone, asked.object_key)
+        if holder != asked.object_key and owner.person != asked.proposed:
+            told = told.model_copy(update={"person": asked.proposed, "kept_from": owner.person})
     return owner, told
 
 
@@ -33,7 +41,7 @@ class Addresses:
         assert key == message.identity
         data = self.rows.get(key)
         owner, told = answer(unpack_owner(data) if data else None, message)
-        if not data:
+        if not data or message.alone:
             self.rows.put(key, pack(owner))
         self.out.send(ANSWERED, told.object_key, told)
         self.out.keep()

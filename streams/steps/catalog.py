@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from schemas.definitions import Audience, Connection, Policy, Sync
+from schemas.definitions import Audience, Connection, Identify, Policy, Sync
 from schemas.events import Origin, PlatformEvent
 from schemas.ids import sync_of
 
@@ -227,10 +227,15 @@ class Catalog:
         value = _text(event.values, identify.field)
         if not value:
             return ""
-        if identify.normalise == "email":
-            value = value.lower()
-        name = b"%s:%s" % (identify.normalise.encode(), value.encode())
+        kind = "text" if identify.normalise == "text" else "email"
+        name = f"{kind}:{normal(value, identify.normalise)}".encode()
         return hashlib.blake2b(name, key=self.identity_key, digest_size=16).hexdigest()
+
+    def identify(self, object_key: str) -> Identify | None:
+        """What identifies the objects of this kind, if their connection declares it."""
+        name, object_type, _ = object_key.split(":", 2)
+        connection = self.connections.get(name)
+        return connection.identify.get(object_type) if connection else None
 
     def gate(self, connection: str) -> str:
         """`platform/account` of a connection; "" where it is not known."""
@@ -278,6 +283,20 @@ class Catalog:
             kinds={str(kind): sets for kind, sets in sync.kinds.items()},
             audience=sync.audience,
         )
+
+
+def normal(key: str, how: str) -> str:
+    """An identifying key as it is compared; `how`: Identify.normalise."""
+    if how == "text":
+        return key
+    if how == "email_case":
+        box, at, domain = key.rpartition("@")
+        return f"{box}{at}{domain.lower()}"
+    key = key.lower()
+    if how == "email_plus":
+        box, at, domain = key.rpartition("@")
+        return f"{box.partition('+')[0] or box}{at}{domain}"
+    return key
 
 
 def _text(document: bytes, name: str) -> str:

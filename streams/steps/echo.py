@@ -67,7 +67,7 @@ class Turn(NamedTuple):
 def look(work: Work, source: Source, event: PlatformEvent) -> Look | None:
     """None: nothing of ours is sent to this object."""
     there = work.person.destinations.get(f"{event.connection}:{event.object_type}")
-    if there is None or there.object_id not in ("", event.object_id):
+    if there is None or there.object_id not in ("", event.object_id, *there.also):
         return None
     known, key = source.known, event.object_key
     stamps = {name: _stamp(source, key, name) for name in known.values.keys() | source.born.keys()}
@@ -81,12 +81,14 @@ def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[T
     """
     there, known = seen.there, source.known
     there.object_id = there.object_id or event.object_id
+    twin = event.object_id != there.object_id
     spoken = msgspec.json.decode(event.values).keys() if event.thin else ()
     fresh, turns = dict[str, Any](), list[Turn]()
     for name in known.values.keys() | seen.values.keys():
         before = seen.stamps.get(name, 0)
         value = known.values.get(name)
-        if value == seen.values.get(name) and not _came_back(there, known, name, spoken):
+        came_back = not twin and _came_back(there, known, name, spoken)
+        if value == seen.values.get(name) and not came_back:
             if before:
                 source.born[name] = before  # told again is not changed again
             continue
@@ -106,7 +108,7 @@ def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[T
             if work.index.now_ms - write.sent_ms < HOUR_MS:
                 turns.append(Turn(name, write.sync, write.path))
         _outdated(there, name, known.time(name))
-    if fresh:
+    if fresh and not twin:
         key = event.object_key
         stands = timed(fresh, {name: _stamp(source, key, name) for name in fresh})
         there.written = fold(there.written, stands)
@@ -122,12 +124,14 @@ def adopt(work: Work, plan: Plan) -> Destination:
     there = work.person.destinations[plan.target] = Destination()
     if plan.claims:
         of = f"{plan.target}:"
-        mine = [key for key in work.person.sources if key.startswith(of)]
-        if len(mine) == 1:
-            source = work.person.sources[mine[0]]
-            there.object_id = mine[0][len(of) :]
+        mine = [k for k, s in work.person.sources.items() if k.startswith(of) and not s.became]
+        if mine:
+            first = min(mine, key=lambda key: (len(key), key))  # of several the oldest, mostly
+            source = work.person.sources[first]
+            there.object_id = first[len(of) :]
+            there.also = sorted(key[len(of) :] for key in mine if key != first)
             values = dict(source.known.values)
-            there.written = timed(values, {f: _stamp(source, mine[0], f) for f in values})
+            there.written = timed(values, {f: _stamp(source, first, f) for f in values})
     return there
 
 

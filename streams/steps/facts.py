@@ -8,11 +8,11 @@ from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Fact, Owed, Row
-from streams.steps.sending import blocked, cancelled, wait
+from streams.steps.sending import blocked, cancelled, held_by_a_join, wait
 from streams.steps.values import newest_ms
 from streams.steps.work import Work, json, without_values
 
-__all__ = ["advance", "owe", "send"]
+__all__ = ["advance", "owe", "park_again", "send"]
 
 FACTS_MAX = 1_000
 """Facts of one person at one destination that have no fate: beyond it they are parked at once."""
@@ -39,6 +39,9 @@ def advance(work: Work, there: Destination) -> None:
             del there.facts[row_id]
         elif (code := blocked(work, plan, row)) or plan is None:
             wait(work, plan, row, code)
+        elif held := held_by_a_join(work):
+            if row.standing != Standing.waiting or row.asked:
+                work.note(row, Standing.waiting, "joining", by=held)
         else:
             fact.state, row.lane = "out", ""
             upload = UploadRow(
@@ -57,7 +60,17 @@ def owe(
     """A fact was refused: it is parked under its own row id."""
     row.tries += 1
     row.first_ms = row.first_ms or work.index.now_ms
-    there.facts[row.row_id] = Fact(row, "owed", Owed(row, stage.value, code, field, words[:2_000]))
+    fact = Fact(row, "owed", Owed(row, stage.value, code, field, words[:2_000]))
+    there.facts[row.row_id] = fact
+    park_again(work, fact, request_id=request_id, position=position)
+
+
+def park_again(work: Work, fact: Fact, *, request_id: str = "", position: int = -1) -> None:
+    """A fact that is owed: its record on `parked`, as it stands now, and where it stands."""
+    row, owed = fact.row, fact.owed
+    if owed is None:
+        return
+    stage, code, field, words = Stage(owed.stage), owed.code, owed.field, owed.words
     source = work.person.sources.get(row.source)
     values = source.known.values if source else {}
     work.note(

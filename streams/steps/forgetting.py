@@ -27,7 +27,7 @@ def catch_up(work: Work) -> None:
             continue
         person.forgotten[target] = times
         if there is not None:
-            there.object_id, there.written, there.sent = "", Values(), {}
+            there.object_id, there.written, there.sent, there.also = "", Values(), {}, []
             if there.blank():
                 del person.destinations[target]
         for key, source in list(person.sources.items()):

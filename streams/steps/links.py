@@ -7,9 +7,9 @@ import msgspec
 from schemas.base import Message
 from schemas.control import Again
 from schemas.events import PlatformEvent
-from schemas.identity import AddressAnswered, LinkClaim
+from schemas.identity import AddressAnswered, LinkClaim, ObjectMerged
 from schemas.journal import Standing
-from streams.steps.admit import admit, claim, learn, refuse, seen
+from streams.steps.admit import admit, claim, learn, merged, refuse, seen
 from streams.steps.again import again_at_admit
 from streams.steps.catalog import Catalog
 from streams.steps.outputs import Outputs, Send
@@ -41,6 +41,8 @@ class Links:
                 link = learn(link, message, self.catalog, self.out)
             case LinkClaim():
                 link = claim(link, message, self.catalog, self.out)
+            case ObjectMerged():
+                link = merged(link, message, self.catalog, self.out)
             case Again():
                 self.now_ms = max(self.now_ms, message.when_ms)
                 link = again_at_admit(link, message, self.catalog, self.out)

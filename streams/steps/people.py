@@ -15,12 +15,14 @@ for send in people.close():
 from schemas.base import Message
 from schemas.control import Act, Again, Tick
 from schemas.events import ResolvedRecord
+from schemas.identity import Join, Moved
 from schemas.outcomes import AccountState, RecordOutcome
 from streams.steps import facts
 from streams.steps.acts import BROADCAST, act_on_all, act_on_person
 from streams.steps.again import again_at_shape
 from streams.steps.catalog import Catalog
 from streams.steps.forgetting import catch_up
+from streams.steps.joins import asked_to_join, go_on, here, take_in
 from streams.steps.outputs import Outputs, Send
 from streams.steps.rows import Account, Index, Person, pack, unpack_index, unpack_person
 from streams.steps.sending import advance
@@ -56,13 +58,15 @@ class People:
         match message:
             case ResolvedRecord():
                 index.now_ms = max(index.now_ms, message.event.received_ms)
-                self._open(message.person)
-                decide(work, message)
+                self._open(key)
+                if here(work, message.person, message, message.event.object_key):
+                    decide(work, message)
                 self._save()
             case RecordOutcome():
                 index.now_ms = max(index.now_ms, message.at_ms)
                 self._open(message.person)
                 settle(work, message)
+                go_on(work)
                 self._save()
             case Act() if message.kind in BROADCAST:
                 act_on_all(work, message)
@@ -71,12 +75,25 @@ class People:
             case Act():
                 index.now_ms = max(index.now_ms, message.when_ms)
                 self._open(key)
-                act_on_person(work, message)
+                home = message.targets[0].person if message.targets else key
+                if here(work, home, message):
+                    act_on_person(work, message, home)
+                    go_on(work)
                 self._save()
             case Again():
                 index.now_ms = max(index.now_ms, message.when_ms)
                 self._open(key)
-                again_at_shape(work, message)
+                if here(work, message.person or key, message, message.event.object_key):
+                    again_at_shape(work, message)
+                self._save()
+            case Join():
+                self._open(key)
+                asked_to_join(work, message)
+                go_on(work)
+                self._save()
+            case Moved():
+                self._open(key)
+                take_in(work, message)
                 self._save()
             case AccountState():
                 index.now_ms = max(index.now_ms, message.at_ms)
@@ -114,7 +131,7 @@ class People:
 
     def _save(self) -> None:
         person = self.work.person
-        if person.sources or person.destinations or person.mended:
+        if person.sources or person.destinations or person.mended or person.joins:
             self.rows.put(self.work.key, pack(person))
         self.work.out.keep()
 

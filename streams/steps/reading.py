@@ -6,17 +6,20 @@ in order with those that come after it, until the whole has been read. Never mor
 an object is under way; a worker answers each, if only by saying that the object is gone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from schemas.events import PlatformEvent
+from schemas.events import EventKind, PlatformEvent
 from schemas.journal import Standing
 from streams.steps.catalog import Plan
 from streams.steps.rows import Row, Source, pack
 from streams.steps.work import Work
 
-__all__ = ["ONCE_MORE", "answered", "full", "open_questions", "saw_whole", "take_waiting", "wait"]
+__all__ = [
+    "ONCE_MORE", "all_in_doubt", "answered", "full", "open_questions", "saw_whole", "take_waiting",
+    "wait",
+]  # fmt: skip
 
 WAITING_MAX = 100
 WAITING_BYTES_MAX = 400_000
@@ -41,14 +44,24 @@ def open_questions(
     return bool(event.object_id) and work.catalog.readable(event.connection, event.object_type)
 
 
+def all_in_doubt(source: Source, reads: Iterable[str], event: PlatformEvent) -> None:
+    """Two objects have become this one: of neither is known what it holds now. What was told of it
+    before that is older, whatever it says."""
+    known = source.known
+    source.doubts = sorted(reads)
+    times = {name: known.time(name) for name in source.doubts}
+    known.times = {name: max(at, event.occurred_ms) for name, at in times.items() if at}
+
+
 def wait(
     work: Work, source: Source, event: PlatformEvent, rows: Sequence[Row], doubtful: int
 ) -> None:  # fmt: skip
     """Let the event wait in the object's row; ask, if no read is under way. `rows`: what it asks of
-    each sync. `doubtful`: number of fields that were in doubt before it came."""
+    each sync. `doubtful`: number of fields that were in doubt before it came; -1: all of them."""
     source.waiting.append((pack(event.model_dump()), [row.sync for row in rows]))
     for row in rows:
         code = "in_doubt" if source.doubts else "unknown_field"
+        code = "merged" if event.kind is EventKind.merged else code
         work.note(row, Standing.held, code, field=",".join(source.doubts))
     if not source.reading:
         _ask(work, source, event)

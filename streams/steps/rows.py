@@ -13,8 +13,11 @@ __all__ = [
     "Destination",
     "Fact",
     "Index",
+    "JoinAsked",
+    "Joins",
     "Lane",
     "Link",
+    "Member",
     "Owed",
     "Own",
     "Owner",
@@ -81,6 +84,10 @@ class Source(Struct, array_like=True, omit_defaults=True):
     """Field that holds what we wrote there, to the `connection:object_type`s it came through."""
     lists: dict[str, tuple[int, bool]] = field(default_factory=dict[str, tuple[int, bool]])
     """Sync to the stamp of its newest list, and whether the object is on it."""
+    became: str = ""
+    """Object that it was merged into, or whose id it has now: it does not speak any more."""
+    gone_ms: int = 0
+    """When."""
 
 
 class Row(Struct, array_like=True):
@@ -181,12 +188,55 @@ class Destination(Struct, array_like=True):
     facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
     sent: dict[str, list[Own]] = field(default_factory=dict[str, list[Own]])
     """Field to our own writes that may come back; only where some sync reads from there."""
+    also: list[str] = field(default_factory=list[str])
+    """Other objects of the person there, from before a join: nothing is written to them."""
 
     def blank(self) -> bool:
         """Nothing was ever sent there, and nothing is to be."""
         written = self.written
         known = self.object_id or written.values or written.times
         return not (known or self.out or self.syncs or self.facts)
+
+
+class JoinAsked(Struct, array_like=True):
+    """A join that somebody, or a rule, asked for; or its undoing."""
+
+    join_id: str
+    other: str
+    """The other person."""
+    why: str = ""
+    who: str = ""
+
+
+class Member(Struct, array_like=True):
+    """A person who was joined to another one: what an undoing needs to know."""
+
+    into: str
+    """To whom it was joined; that person may have been joined to a third since."""
+    join_id: str
+    objects: list[str] = field(default_factory=list[str])
+    """Its source objects."""
+    destinations: dict[str, str] = field(default_factory=dict[str, str])
+    """`connection:object_type` to its object there."""
+    brought: list[str] = field(default_factory=list[str])
+    """Of these, where the other person had none: it was taken over."""
+
+
+class Joins(Struct, array_like=True, omit_defaults=True):
+    """What a person has to do with others (streams.steps.joins)."""
+
+    moved_to: str = ""
+    """This row is empty: what comes for it is sent on."""
+    leaving: JoinAsked | None = None
+    """It moves when nothing of it is out; until then nothing more goes out."""
+    parting: list[JoinAsked] = field(default_factory=list[JoinAsked])
+    """Members that are given their own rows back when nothing is out."""
+    proposed: dict[str, JoinAsked] = field(default_factory=dict[str, JoinAsked])
+    """By join id: waits for a person's approval."""
+    apart: list[str] = field(default_factory=list[str])
+    """Joins that people said no to, or have undone: not proposed again."""
+    members: dict[str, Member] = field(default_factory=dict[str, Member])
+    """Persons who have moved here, by key."""
 
 
 class Person(Struct, array_like=True):
@@ -207,6 +257,7 @@ class Person(Struct, array_like=True):
     """Stamp and kind of the latest word on it: subscribed, unsubscribed or bounced."""
     forgotten: dict[str, int] = field(default_factory=dict[str, int])
     """As in Index, as far as it has followed."""
+    joins: Joins | None = None
 
 
 class Lane(Struct, array_like=True):
@@ -277,16 +328,20 @@ class Link(Struct, array_like=True):
     asked_ms: int = 0
     join: str = ""
     """Another person who owns the identity too: a join is proposed."""
-    moved_to: str = ""
-    """Person that this object's person was joined to: from then on, forward."""
+    became: str = ""
+    """Object that it was merged into, or whose id it has now."""
     mended: list[str] = field(default_factory=list[str])
     """Last event ids parked here that were released or discarded."""
+    asked_by: list[bytes] = field(default_factory=list[bytes])
+    """What it was told that it is now (ObjectMerged), while its person is not known."""
 
 
-class Owner(Struct, array_like=True):
+class Owner(Struct, array_like=True, omit_defaults=True):
     """One row of `addresses`: who owns an identity."""
 
     person: str
+    holders: dict[str, str] = field(default_factory=dict[str, str])
+    """`connection:object_type` whose objects may share it, to the one that is the owner's."""
 
 
 class Refusal(Struct, array_like=True):

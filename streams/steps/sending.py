@@ -21,10 +21,12 @@ __all__ = [
     "advance",
     "blocked",
     "cancelled",
+    "held_by_a_join",
     "mended",
     "merge",
     "offer",
     "owe",
+    "park_again",
     "parked_id",
     "settle_parked",
     "wait",
@@ -57,7 +59,7 @@ def offer(work: Work, plan: Plan, there: Destination, row: Row) -> None:
             drop(row.fields, owed.field)
         else:
             owed.row = merge(work, owed.row, row)
-            _park(work, owed)
+            park_again(work, owed)
             return
     if there.out is not None and (row.urgent or (row.rank < BULK and there.out.rank >= BULK)):
         work.out.recall(plan, there.out.row_id)
@@ -107,7 +109,7 @@ def owe(
     row.first_ms = row.first_ms or work.index.now_ms
     if before is not None and before.row.seq > row.seq:
         before.row = merge(work, row, before.row)
-        _park(work, before)
+        park_again(work, before)
         return
     if before is not None:
         row.tries = max(row.tries, before.row.tries + 1)
@@ -120,7 +122,7 @@ def owe(
         state.invalid[row.source] = owed
     else:
         state.owed = owed
-    _park(work, owed, request_id=request_id, position=position)
+    park_again(work, owed, request_id=request_id, position=position)
     plan = work.plan(row.sync, row.run)
     if not ours and plan is not None and state.next is not None and state.next.seq > row.seq:
         later, state.next = state.next, None
@@ -139,6 +141,7 @@ def settle_parked(work: Work, state: SyncState, owed: Owed) -> None:
 def advance(work: Work, there: Destination) -> None:
     """Let the first row that may go out do so, if none is; say what the others wait for."""
     behind: list[Row] = []
+    held = held_by_a_join(work)
     for state in sorted(there.syncs.values(), key=_urgency):
         row = state.next
         if row is None:
@@ -148,17 +151,27 @@ def advance(work: Work, there: Destination) -> None:
             state.next = None
         elif (code := blocked(work, plan, row)) or plan is None:
             wait(work, plan, row, code)
-        elif there.out is not None:
+        elif there.out is not None or held:
             behind.append(row)
         else:
             state.next = None
             _depart(work, plan, there, row)
     for row in behind:
         if row.standing != Standing.waiting or row.asked:
-            assert there.out is not None
-            work.note(row, Standing.waiting, "behind", by=there.out.row_id)
+            code, by = ("joining", held) if there.out is None else ("behind", there.out.row_id)
+            work.note(row, Standing.waiting, code, by=by)
     for name in [n for n, s in there.syncs.items() if s.idle()]:
         del there.syncs[name]
+
+
+def held_by_a_join(work: Work) -> str:
+    """Person with whom this one is joined, or from whom it parts, as soon as nothing is out; empty:
+    it is neither. Until then nothing more goes out, else a busy person would never be free."""
+    joins = work.person.joins
+    if joins is None:
+        return ""
+    ahead = joins.leaving or (joins.parting[0] if joins.parting else None)
+    return ahead.other if ahead else ""
 
 
 def cancelled(work: Work, row: Row) -> bool:
@@ -290,7 +303,8 @@ def _passes(owed: Owed, row: Row) -> bool:
     return named and any(f != owed.field for f in row.fields.values)
 
 
-def _park(work: Work, owed: Owed, *, request_id: str = "", position: int = -1) -> None:
+def park_again(work: Work, owed: Owed, *, request_id: str = "", position: int = -1) -> None:
+    """Its record on `parked`, as it stands now, and where it stands."""
     row = owed.row
     source = work.person.sources.get(row.source)
     plan = work.plan(row.sync, row.run)

@@ -37,6 +37,7 @@ from streams.steps.echo import (
 from streams.steps.fixes import overtaken
 from streams.steps.reading import (
     ONCE_MORE,
+    all_in_doubt,
     answered,
     full,
     open_questions,
@@ -54,7 +55,7 @@ __all__ = ["decide", "map_again", "park_unshaped"]
 FUTURE_MS = 5 * 60_000
 RELEASED = 1
 NOT_FOLLOWED = frozenset((EventKind.deleted, EventKind.merged, EventKind.associated))
-"""Kinds that say nothing about the fields of the object; what they ask for is the next issue's."""
+"""Kinds that say nothing about the fields of the object."""
 
 
 def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
@@ -69,8 +70,10 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     if not reads and not plans:
         return
     source = work.person.sources.get(key) or Source()
+    if source.became and event.occurred_ms > source.gone_ms and event.kind not in NOT_FOLLOWED:
+        source.became = ""  # its address is given back: it lives again
     stale, doubtful, turns = False, len(source.doubts), list[Turn]()
-    if event.kind not in NOT_FOLLOWED and reads:
+    if event.kind not in NOT_FOLLOWED and reads and not source.became:
         work.person.sources[key] = source
         seen = look(work, source, event)
         stale = _learn(work, source, event, reads)
@@ -88,7 +91,7 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     news = [
         (plan, row)
         for plan, row in zip(plans, rows, strict=True)
-        if not _at_once(work, plan, source, row, event, stale=stale)
+        if not _at_once(work, plan, source, row, event, stale=stale and not source.doubts)
     ]
     if not news:
         return
@@ -100,6 +103,9 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     for pair in [pair for pair in news if not audience.member(work, pair[0])]:
         _decide_for(work, pair[0], source, pair[1], event)  # it is sent nothing that must be known
         news.remove(pair)
+    merged = event.kind is EventKind.merged
+    if merged:
+        all_in_doubt(source, reads, event)
     asking = [plan for plan, _ in news]
     if not open_questions(work, source, event, asking):
         if source.waiting:
@@ -113,7 +119,8 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
         for _, row in news:
             _park_unshaped(work, row, event, "too_many_waiting", words)
     else:
-        wait(work, source, event, [row for _, row in news], doubtful)
+        work.person.sources[key] = source
+        wait(work, source, event, [row for _, row in news], -1 if merged else doubtful)
 
 
 def _row(work: Work, sync: str, event: PlatformEvent) -> Row:
@@ -133,7 +140,13 @@ def _at_once(
     mark = work.index.runs.get(event.run) if event.run else None
     if mark is not None and mark.state == "cancelled":
         work.note(row, Standing.cancelled, "run_cancelled", reason=mark.why, by=mark.who)
-    elif event.kind in NOT_FOLLOWED and not answered_by(plan, event):
+    elif source.became:
+        work.note(row, Standing.filtered, "object_merged", reason=f"it is {source.became} now")
+    elif (
+        event.kind in NOT_FOLLOWED
+        and not answered_by(plan, event)
+        and not _read_anew(work, plan, event)
+    ):
         work.note(row, Standing.filtered, f"kind_{event.kind.value}")
     elif event.kind in audience.LISTED and plan.audience is None:
         work.note(row, Standing.filtered, "no_list", reason="its sync has no audience any more")
@@ -142,6 +155,12 @@ def _at_once(
     else:
         return False
     return True
+
+
+def _read_anew(work: Work, plan: Plan, event: PlatformEvent) -> bool:
+    """Two objects have become this one: what it holds now, only a read can tell."""
+    readable = work.catalog.readable(event.connection, event.object_type)
+    return event.kind is EventKind.merged and readable and not plan.fact
 
 
 def _decide_waiting(work: Work, source: Source) -> None:
@@ -167,12 +186,16 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
     work.person.seq += 1
     row.seq = work.person.seq
     own = work.person.sources.get(row.source) or Source()
-    shaped = _shape(work, plan, own, _event_again(work, row, row.source, own))
+    shaped = (
+        Shaped(None, why=f"it is {own.became} now")
+        if own.became
+        else _shape(work, plan, own, _event_again(work, row, row.source, own))
+    )
     whole = (
         _with_times(plan, row.source, own, shaped.fields or {}) if not shaped.errors else Values()
     )
     for key, source in work.person.sources.items():
-        if invalid or key == row.source or plan.sync not in source.decided:
+        if invalid or key == row.source or plan.sync not in source.decided or source.became:
             continue
         other = _shape(work, plan, source, _event_again(work, row, key, source))
         if other.fields and not other.errors:

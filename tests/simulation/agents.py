@@ -47,7 +47,7 @@ class Agent:
     rows: dict[str, bytes] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)
     history: list[Entry] = field(default_factory=list)
-    """Everything it has committed, in order."""
+    """Everything that the agents of this name have committed, in the order of their commits."""
     crashes: int = 0
 
     def backlog(self) -> list[str]:
@@ -94,8 +94,11 @@ def topology(log: Log, catalog: Catalog) -> list[Agent]:
         ),
         "runs": ((JOURNAL, CONTROL, TICKS), lambda rows, p: Runs(rows, catalog, PARTITIONS)),
     }  # fmt: skip
+    histories: dict[str, list[Entry]] = {name: [] for name in kinds}
     return [
-        Agent(name, p, inputs, lambda rows, s=start, p=p: s(rows, p), log)
+        Agent(
+            name, p, inputs, lambda rows, s=start, p=p: s(rows, p), log, history=histories[name]
+        )
         for name, (inputs, start) in kinds.items()
         for p in range(PARTITIONS)
-    ]
+    ]  # fmt: skip

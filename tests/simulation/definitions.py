@@ -94,11 +94,26 @@ MAPPINGS = {
 }  # fmt: skip
 
 
-def catalog(*names: str, **flows: Flow) -> Catalog:
+def connections(**joins: str) -> dict[str, Connection]:
+    """Connection to what becomes of a contact that shows another person's address."""
+    return {
+        name: known.model_copy(
+            update={
+                "identify": {
+                    kind: identify.model_copy(update={"joins": joins.get(name, identify.joins)})
+                    for kind, identify in known.identify.items()
+                }
+            }
+        )
+        for name, known in CONNECTIONS.items()
+    }
+
+
+def catalog(*names: str, joins: Mapping[str, str] | None = None, **flows: Flow) -> Catalog:
     """All definitions at version 1, or those of the named syncs."""
     chosen = names or ("leads", "leads2", "news")
     return Catalog(
-        connections=CONNECTIONS,
+        connections=connections(**(joins or {})),
         syncs={(n, 1): SYNCS[n] for n in chosen},
         active={f"{kind}:{n}": 1 for n in chosen for kind in ("sync", "mapping")},
         compiled=lambda name, version, fields, fields_version: MAPPINGS.get(name),

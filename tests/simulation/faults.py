@@ -10,7 +10,19 @@ from unittest.mock import patch
 
 from schemas.events import Origin
 from schemas.outcomes import OutcomeKind
-from streams.steps import acts, admit, echo, people, reading, runs, sending, settle, shape, work
+from streams.steps import (
+    acts,
+    admit,
+    echo,
+    joins,
+    people,
+    reading,
+    runs,
+    sending,
+    settle,
+    shape,
+    work,
+)  # fmt: skip
 from streams.steps.rows import Destination, Values
 from streams.steps.values import fold
 
@@ -102,13 +114,15 @@ def _release_sends_what_was_refused() -> AbstractContextManager[Any]:
         else:
             shape.map_again(work, plan, there, row, invalid=invalid)
 
-    true = sending._park
+    true = sending.park_again
 
     def park(work: Any, owed: Any, **more: Any) -> None:
         KEPT[owed.row.row_id] = dict(owed.row.fields.values)
         true(work, owed, **more)
 
-    return _both(patch.object(acts, "map_again", patched), patch.object(sending, "_park", park))
+    return _both(
+        patch.object(acts, "map_again", patched), patch.object(sending, "park_again", park)
+    )
 
 
 KEPT: dict[str, dict[str, Any]] = {}
@@ -173,6 +187,16 @@ def _reads_without_end() -> AbstractContextManager[Any]:
     return patch.object(shape, "wait", patched)
 
 
+def _nothing_is_sent_on() -> AbstractContextManager[Any]:
+    true = joins.here
+
+    def patched(work: Any, home: str, message: Any, object_key: str = "") -> bool:
+        moved = work.person.joins
+        return not (moved and moved.moved_to) and true(work, home, message, object_key)
+
+    return patch.object(people, "here", patched)
+
+
 class _both(AbstractContextManager[Any]):  # noqa: N801 - reads as the function that it is
     def __init__(self, *patches: AbstractContextManager[Any]) -> None:
         self.patches = patches
@@ -202,7 +226,17 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "a record is decided with half of its object known": _half_known,
     "of two changes in one millisecond the last to come wins": _ties_to_the_last,
     "an object is read again while it is being read": _reads_without_end,
-}
+    "a person moves while a row is out": lambda: patch.object(
+        joins, "_something_out", lambda person: False
+    ),
+    "what comes for somebody who has moved is dropped": _nothing_is_sent_on,
+    "two who were joined are not decided anew": lambda: patch.object(
+        joins, "_decide_anew", lambda *_, **__: None
+    ),
+    "a merged object is decided before it was read": lambda: patch.object(
+        shape, "all_in_doubt", lambda *_: None
+    ),
+}  # fmt: skip
 
 
 def _as_new_as_its_arrival() -> AbstractContextManager[Any]:

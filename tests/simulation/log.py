@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from schemas.base import Message
+from schemas.journal import JournalEntry, JournalKind
 from streams.steps.outputs import Send
 
 PARTITIONS = 3
+JOINS = (JournalKind.joined, JournalKind.join_undone)
 
 
 class Entry(NamedTuple):
@@ -21,9 +23,17 @@ class Log:
 
     def __init__(self) -> None:
         self.entries: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+        self.commits = 0
+        """Transactions so far."""
+        self.joined: list[tuple[int, JournalEntry]] = []
+        """What the journal says of joins, with the number of its transaction."""
 
     def commit(self, sends: Iterable[Send]) -> None:
+        self.commits += 1
         for send in sends:
+            message = send.message
+            if isinstance(message, JournalEntry) and message.kind in JOINS:
+                self.joined.append((self.commits, message))
             partition = partition_of(send.key) if send.partition is None else send.partition
             self.entries[send.topic, partition].append(Entry(send.key, send.message))
 

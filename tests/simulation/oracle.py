@@ -22,6 +22,7 @@ from streams.steps.control import FINAL
 from streams.steps.rows import Run
 from tests.simulation.definitions import MAPPINGS, SYNCS
 from tests.simulation.log import partition_of
+from tests.simulation.persons import Persons, judge_joins
 from tests.simulation.world import CREDIT, World
 
 __all__ = ["judge"]
@@ -63,15 +64,17 @@ class Wish:
 def judge(world: World, *, healed: bool) -> list[str]:
     """All problems; none: every promise is kept. `healed`: nothing may wait any more."""
     stories = _stories(world)
+    persons = Persons(world)
     problems = [*_admitted(world), *_balance(world, stories), *_reasons(stories)]
     problems += _places(world, stories, healed=healed)
-    problems += _order(world)
+    problems += judge_joins(world, persons, healed=healed)
+    problems += _order(world, persons)
     problems += [f"P6 {k}: read twice at a time" for w in world.workers for k in w.read_twice]
-    wishes = _wishes(world, stories)
-    problems += [*_verdicts(stories, wishes), *_ends(world)]
+    wishes = _wishes(world, stories, persons)
+    problems += [*_verdicts(stories, wishes, persons), *_ends(world)]
     if healed:
-        problems += _contents(world, stories, wishes)
-        problems += _truth(world, stories)
+        problems += _contents(world, stories, wishes, persons)
+        problems += _truth(world, stories, persons)
         problems += _runs(world)
     return problems
 
@@ -110,31 +113,36 @@ def _admitted(world: World) -> Iterator[str]:
 def _addresses(world: World, persons: dict[str, set[str]]) -> Iterator[str]:
     """An object is the person's who owns the first address that it told."""
     owners: dict[str, str] = {}
-    first: dict[str, str] = {}
+    renamed: set[str] = set()
+    told: dict[str, list[PlatformEvent]] = defaultdict(list)
     for entry in world.log.all(ASKED):
         asked = entry.message
         assert isinstance(asked, AddressAsked)
         owners.setdefault(asked.identity, asked.proposed)
     for entry in world.log.all(events_of("hubspot")):
-        identity = world.catalog.identity(_event(entry.message))
-        if identity:
-            first.setdefault(entry.key, identity)
-    for key, identity in first.items():
-        if persons[key] and persons[key] != {owners[identity]} and not _late(world, key):
+        event = _event(entry.message)
+        told[entry.key].append(event)
+        if event.kind is EventKind.merged:
+            renamed |= {entry.key, *event.related}  # those are who the others are
+    for key, events in told.items():
+        identity = "" if key in renamed else _first_address(world, events)
+        if identity and persons[key] and persons[key] != {owners[identity]}:
             yield f"P2 {key}: is not the person who owns its address"
 
 
-def _late(world: World, key: str) -> bool:
-    """Whether the object was known before it told any address: then nothing moves (for now)."""
-    for entry in world.log.all(events_of("hubspot")):
-        event = _event(entry.message)
-        if event.object_key == key:
-            values = json.loads(event.values)
-            if values.get("email"):
-                return False
-            if not event.thin or event.kind is EventKind.deleted:
-                return True
-    return False
+def _first_address(world: World, events: list[PlatformEvent]) -> str:
+    """What decides whose an object is; empty: it was known before it told any address."""
+    first = events[0]
+    identity = world.catalog.identity(first) or ""
+    if identity or not first.thin or first.kind is EventKind.deleted:
+        return identity
+    before: list[str] = []
+    for event in events:
+        identity = world.catalog.identity(event) or ""
+        if event.origin is Origin.read:
+            return identity or next((i for i in before if i), "")
+        before.append(identity)
+    return ""
 
 
 # ---- P4 and P5: the journal alone
@@ -158,6 +166,10 @@ def _balance(world: World, stories: dict[str, Story]) -> Iterator[str]:
     )
     begun: Counter[str] = Counter()
     for entry, note in _notes(world):
+        if note.code == "resent" and note.row_id not in stories:
+            # a record that a join has made: it stands on no topic of events
+            stories[note.row_id] = Story(_NO_EVENT, entry.sync)
+            received[note.row_id] += 1
         story = stories.get(note.row_id)
         if story is None or story.sync != entry.sync or story.event.run != entry.run:
             yield f"P4 the journal speaks of {note.row_id[:8]}, which nobody received"
@@ -213,18 +225,16 @@ def _places(world: World, stories: dict[str, Story], *, healed: bool) -> Iterato
 # ---- P2 and P3: what the destinations hold
 
 
-def _order(world: World) -> Iterator[str]:
+def _order(world: World, persons: Persons) -> Iterator[str]:
     """A destination's field never goes back to what a person's only source object said before."""
-    objects: dict[str, set[str]] = defaultdict(set)
-    for entry in world.log.all(RESOLVED):
-        record = entry.message
-        assert isinstance(record, ResolvedRecord)
-        objects[record.person].add(record.event.object_key)
+    objects = persons.objects
     contacts = {c.key: c for p in world.portals.values() for c in p.contacts}
     for platform in world.platforms.values():
         for (kind, person, name), values in platform.ledger.items():
-            contact = contacts[next(iter(objects[person]))]
-            if len(objects[person]) > 1 or contact.skewed:
+            if persons.touched(person) or len(objects[person]) != 1:
+                continue
+            contact = contacts[objects[person][0]]
+            if contact.skewed:
                 continue
             for sync in world.names:
                 made = MAPPINGS[sync].made.get(name)
@@ -260,45 +270,58 @@ class Wishes:
     """What was known of each object in the end."""
     released: dict[str, list[dict[str, tuple[Any, int]]]] = field(default_factory=dict)
     """Rows that may have been decided anew, to what they asked for then."""
-    later: dict[str, list[ResolvedRecord]] = field(default_factory=lambda: defaultdict(list))
+    later: dict[str, list[PlatformEvent]] = field(default_factory=lambda: defaultdict(list))
     """By object: records that wait until it is known whole."""
     doubted: set[str] = field(default_factory=set)
     """Persons of whom it was read what was in doubt: what was asked for then, only `_truth` can
     say."""
 
 
-def _wishes(world: World, stories: dict[str, Story]) -> Wishes:
+def _wishes(world: World, stories: dict[str, Story], persons: Persons) -> Wishes:
     """What every record asked for, with all that was known when it was decided."""
     wishes = Wishes()
-    for agent in world.agents:
-        if agent.name != "shape":
-            continue
-        for _, message in agent.history:
-            if isinstance(message, ResolvedRecord):
-                key = message.event.object_key
-                known = wishes.objects[key]
-                for wish in _wish(world, known, message):
-                    wishes.by_row[wish.row_id] = wish
-                    first = stories[wish.row_id].notes[:1]
-                    if first and first[0].code == "in_doubt":
-                        wishes.doubted.add(message.person)
-                    if first and first[0].code == "unknown_field":
-                        wishes.later[key].append(message)
-                if len(known.fields) == len(_inputs(world, message.event.connection)):
-                    for waited in wishes.later.pop(key, ()):
-                        for wish in _wish(world, known, waited, again=True):
-                            wishes.by_row[wish.row_id] = wish
-            elif isinstance(message, Act) and message.kind is ActKind.fix:
-                for target in message.targets:
+    history = next(agent.history for agent in world.agents if agent.name == "shape")
+    # what came for somebody who had moved was sent on: it is decided where it came last
+    last = {
+        m.event.event_id: n for n, (_, m) in enumerate(history) if isinstance(m, ResolvedRecord)
+    }
+    for number, (_, message) in enumerate(history):
+        if isinstance(message, ResolvedRecord) and last[message.event.event_id] == number:
+            _record(world, stories, persons, wishes, message)
+        elif isinstance(message, Act) and message.kind is ActKind.fix:
+            for target in message.targets:
+                if target.row_id in wishes.by_row:
                     source = wishes.by_row[target.row_id].source
                     wishes.objects[source].fixed = json.loads(message.values)
-            elif isinstance(message, Act) and message.kind is ActKind.release:
-                for target in message.targets:
-                    old = wishes.by_row[target.row_id]
-                    known = wishes.objects[old.source]
-                    again = _mapped(old.sync, known, _NO_EVENT, old.person)
-                    wishes.released.setdefault(old.row_id, []).append(again or {})
+        elif isinstance(message, Act) and message.kind is ActKind.release:
+            for target in message.targets:
+                old = wishes.by_row.get(target.row_id)
+                if old is None:
+                    continue  # two persons are to be one, or a record that a join has made
+                again = _mapped(old.sync, wishes.objects[old.source], _NO_EVENT, old.person)
+                wishes.released.setdefault(old.row_id, []).append(again or {})
     return wishes
+
+
+def _record(
+    world: World, stories: dict[str, Story], persons: Persons, wishes: Wishes,
+    message: ResolvedRecord,
+) -> None:  # fmt: skip
+    event = message.event
+    key, person = event.object_key, persons.of(event.object_key)
+    known = wishes.objects[key]
+    for wish in _wish(world, known, event, person):
+        wishes.by_row[wish.row_id] = wish
+        first = stories[wish.row_id].notes[:1]
+        code = first[0].code if first else ""
+        if code in ("in_doubt", "merged") or event.kind is EventKind.merged:
+            wishes.doubted.add(person)
+        if code == "unknown_field":
+            wishes.later[key].append(event)
+    if len(known.fields) == len(_inputs(world, event.connection)):
+        for waited in wishes.later.pop(key, ()):
+            for wish in _wish(world, known, waited, person, again=True):
+                wishes.by_row[wish.row_id] = wish
 
 
 def _inputs(world: World, connection: str) -> set[str]:
@@ -306,11 +329,10 @@ def _inputs(world: World, connection: str) -> set[str]:
 
 
 def _wish(
-    world: World, known: Knowledge, record: ResolvedRecord, *, again: bool = False
+    world: World, known: Knowledge, event: PlatformEvent, person: str, *, again: bool = False
 ) -> Iterator[Wish]:
     """`again`: what it told is known already, and by now the rest too."""
-    event = record.event
-    followed = event.kind is not EventKind.deleted
+    followed = event.kind not in (EventKind.deleted, EventKind.merged)
     stale = False
     if followed and not again:
         at_ms = _at_ms(event)
@@ -324,9 +346,9 @@ def _wish(
                 known.fields[name] = (values.get(name), at_ms)
     for sync in _wanted(world, event):
         row = ids.row_id(event.event_id, sync)
-        wish = Wish(row, sync, record.person, event.object_key, stale=stale)
+        wish = Wish(row, sync, person, event.object_key, stale=stale)
         if followed:
-            wish.fields = _mapped(sync, known, event, record.person)
+            wish.fields = _mapped(sync, known, event, person)
             wish.filtered = wish.fields is None and _is_filtered(sync, known.fields)
         yield wish
 
@@ -353,7 +375,7 @@ def _is_filtered(sync: str, known: dict[str, tuple[Any, int]]) -> bool:
     return bool(where) and known.get(where, (None, 0))[0] in (None, "", "no")
 
 
-def _verdicts(stories: dict[str, Story], wishes: Wishes) -> Iterator[str]:
+def _verdicts(stories: dict[str, Story], wishes: Wishes, persons: Persons) -> Iterator[str]:
     """The first word of the journal on each record is what the oracle would have said."""
     sources: dict[str, set[str]] = defaultdict(set)
     for wish in wishes.by_row.values():
@@ -363,6 +385,10 @@ def _verdicts(stories: dict[str, Story], wishes: Wishes) -> Iterator[str]:
         if not told or wish.person in wishes.doubted:
             continue
         first = told[0]
+        if first.code == "object_merged":
+            if wish.source not in persons.gone:
+                yield f"P5 {row_id[:8]}: nobody has merged its object"
+            continue
         if first.standing is Standing.filtered and wish.fields is not None:
             yield f"P5 {row_id[:8]}: filtered, but the filter lets it pass"
         alone = len(sources[wish.person]) == 1
@@ -374,7 +400,9 @@ def _verdicts(stories: dict[str, Story], wishes: Wishes) -> Iterator[str]:
             yield f"P5 {row_id[:8]}: {first.standing.value}, but the filter leaves it out"
 
 
-def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterator[str]:
+def _contents(
+    world: World, stories: dict[str, Story], wishes: Wishes, persons: Persons
+) -> Iterator[str]:
     """A destination holds, per field, the newest that any record asked for and that was not given
     up; or something newer that was known when it was released."""
     asked: dict[tuple[str, str, str], list[tuple[int, int, Any, bool]]] = defaultdict(list)
@@ -405,18 +433,27 @@ def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterat
         if person in wishes.doubted:
             continue
         platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
-        held = platform.objects.get((kind, person), {})
+        held = platform.objects.get((kind, persons.held(world, kind, person)), {})
         kept = [r for r in rows if not r[3]]
-        newest = max(kept, key=lambda r: r[:2]) if kept else (-1, -1, None, False)
+        newest_ms = max((r[0] for r in kept), default=-1)
+        says = [
+            now[name]
+            for (who, sync), keys in sources.items()
+            if who == person and SYNCS[sync].destination_object == kind
+            for key in keys
+            if name in (now := _mapped(sync, wishes.objects[key], _NO_EVENT, person) or {})
+        ]
+        if persons.touched(person) and (
+            not says or persons.gone.issuperset(persons.objects[person])
+        ):
+            continue  # the filter leaves it out by now: what stood there when they parted stays
+        if persons.touched(person):
+            # of two objects one is written on: with what their sources say, or anything newer
+            newest_ms = min(newest_ms, max((at_ms for _, at_ms in says), default=-1))
         # objects of one person that changed in the same millisecond: whichever
-        allowed = [r[2] for r in kept if r[0] == newest[0]]
-        allowed += [r[2] for r in rows if r[3] and r[0] >= newest[0]]
-        for (who, sync), keys in sources.items():
-            if who == person and SYNCS[sync].destination_object == kind:
-                for key in keys:
-                    now = _mapped(sync, wishes.objects[key], _NO_EVENT, person) or {}
-                    if name in now and now[name][1] >= newest[0]:
-                        allowed.append(now[name][0])
+        allowed = [r[2] for r in kept if r[0] == newest_ms]
+        allowed += [r[2] for r in rows if (r[3] or r[0] > newest_ms) and r[0] >= newest_ms]
+        allowed += [value for value, at_ms in says if at_ms >= newest_ms]
         if name in held and held[name] not in allowed:
             if not str(held[name]).startswith("fixed-"):
                 yield f"P2 {kind} {person[:8]} {name}: holds {held[name]!r}, asked {allowed}"
@@ -432,14 +469,12 @@ def _contents(world: World, stories: dict[str, Story], wishes: Wishes) -> Iterat
             yield f"P2 fact {row_id[:8]}: counted {done.get(row_id, 0)}, has {facts[row_id]} fates"
 
 
-def _truth(world: World, stories: dict[str, Story]) -> Iterator[str]:
+def _truth(world: World, stories: dict[str, Story], persons: Persons) -> Iterator[str]:
     """In the end a destination holds what its source says: no matter what any step took for older.
 
-    Of persons with one object, of which nothing was ever refused; every change was
-    told.
+    Of persons with one object (that still exists), of which nothing was ever refused; every change
+    was told.
     """
-    whose = _owners(world)
-    alone = {p for p, n in Counter(whose.values()).items() if n == 1}
     refused = {
         (story.event.object_key, story.sync)
         for story in stories.values()
@@ -448,33 +483,25 @@ def _truth(world: World, stories: dict[str, Story]) -> Iterator[str]:
     told = {
         (s.event.object_key, s.sync)
         for s in stories.values()
-        if not s.event.run and s.event.kind is not EventKind.deleted
+        if not s.event.run and s.event.kind not in (EventKind.deleted, EventKind.merged)
     }
     for contact in (c for p in world.portals.values() for c in p.contacts):
-        person = whose.get(contact.key)
-        if person is None or person not in alone or contact.silent:
+        person = persons.of(contact.key) if contact.key in persons.home else ""
+        mine = [key for key in persons.objects[person] if key not in persons.gone]
+        if mine != [contact.key] or contact.silent:
             continue
         for sync in _of(world, contact.portal):
             kind = SYNCS[sync].destination_object
             shaped = MAPPINGS[sync].shape(contact.values, _NO_EVENT, person)
             wanted = None if shaped.errors or kind == "visit" else shaped.fields
-            if wanted is None or (contact.key, sync) in refused or (contact.key, sync) not in told:
+            out_of_it = any((key, sync) in refused for key in persons.objects[person])
+            if wanted is None or out_of_it or (contact.key, sync) not in told:
                 continue
             platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
-            held = platform.objects.get((kind, person), {})
+            held = platform.objects.get((kind, persons.held(world, kind, person)), {})
             for name, value in wanted.items():
                 if held.get(name) != value and not str(held.get(name)).startswith("fixed-"):
                     yield f"P2 {contact.key} {name}: {held.get(name)!r}, the source says {value!r}"
-
-
-def _owners(world: World) -> dict[str, str]:
-    """Object to person, of all objects that anything was told of."""
-    owners: dict[str, str] = {}
-    for entry in world.log.all(RESOLVED):
-        record = entry.message
-        assert isinstance(record, ResolvedRecord)
-        owners[record.event.object_key] = record.person
-    return owners
 
 
 _NO_EVENT = PlatformEvent(

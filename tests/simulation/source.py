@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ class Contact:
     """It has told a time in the future: nobody can know its order."""
     silent: bool = False
     """It has changed without telling."""
+    gone: str = ""
+    """Key of the contact that it was merged into."""
 
     @property
     def key(self) -> str:
@@ -71,10 +74,21 @@ class Portal:
                     changes[name] = self.draw.choice(["yes", "yes", "no"])
         if self.draw.random() < 0.03:
             changes["email"] = f"moved-{self.name}-{self.serial}@x.io"
+        elif self.draw.random() < 0.03:
+            changes["email"] = self.draw.choice(self.contacts).values["email"]
         contact.values.update(changes)
         contact.changed_ms = now_ms
         contact.history.append((now_ms, dict(contact.values)))
         return changes
+
+    def merge(self, contact: Contact, other: Contact, now_ms: int) -> None:
+        """`other` is gone; some of its values are the contact's from now on."""
+        now_ms = max(now_ms, contact.changed_ms + 1, other.changed_ms + 1)
+        for name in self.draw.sample(FIELDS[1:], 2):
+            contact.values[name] = other.values[name]
+        contact.changed_ms = now_ms
+        contact.history.append((now_ms, dict(contact.values)))
+        other.gone = contact.key
 
     def webhook(self, contact: Contact, changes: dict[str, Any]) -> PlatformEvent:
         """What the portal says about the last change: the changed fields, or the whole."""
@@ -84,6 +98,7 @@ class Portal:
     def event(
         self, contact: Contact, values: dict[str, Any], *, thin: bool = False, run: str = "",
         record_no: int = -1, origin: Origin = Origin.webhook, kind: EventKind = EventKind.updated,
+        related: Sequence[str] = (),
     ) -> PlatformEvent:  # fmt: skip
         document = json.dumps(values, sort_keys=True).encode()
         at_ms = contact.changed_ms
@@ -98,4 +113,5 @@ class Portal:
             event_id=event_id, connection=self.name, platform="hubspot", object_type="contact",
             object_id=str(contact.number), kind=kind, origin=origin, run=run, record_no=record_no,
             occurred_ms=at_ms, received_ms=at_ms, thin=thin, values=document, payload=document,
+            related=list(related),
         )  # fmt: skip

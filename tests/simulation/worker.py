@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas import ids
 from schemas.commands import FetchPages, Priority, ReadObjects, Recall, UploadBatch, UploadRow
-from schemas.events import Origin, PlatformEvent
+from schemas.events import EventKind, Origin, PlatformEvent
 from schemas.journal import JournalEntry, JournalKind
 from schemas.outcomes import AccountState, OutcomeKind, RecordOutcome
 from schemas.topics import JOURNAL, commands_of, events_of, outcomes_of
@@ -27,25 +27,33 @@ BATCH = 6
 
 @dataclass
 class Platform:
-    """Objects of one destination, by our person key, and every write that changed something."""
+    """Objects of one destination, and every write that changed something."""
 
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    """(object type, person) to values."""
+    """(object type, object id) to values."""
+    used: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(object type, person) to the object that was written last for that person."""
+    writes: list[tuple[int, str]] = field(default_factory=list)
+    """Every request: transactions committed before it, and for whom it was."""
     ledger: dict[tuple[str, str, str], list[Any]] = field(default_factory=lambda: defaultdict(list))
     """(object type, person, field) to the values that it took, one after the other."""
     facts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Dedupe key to number of appends that counted."""
     strict: bool = True
 
-    def write(self, kind: str, row: UploadRow) -> str:
-        """Upsert by person -> error code, or nothing. An equal repeat is no effect."""
+    def write(self, kind: str, row: UploadRow, commits: int) -> str:
+        """Upsert by id, else by a key of ours (the person) -> error code, or nothing. An equal
+        repeat is no effect."""
         fields = json.loads(row.fields)
+        self.writes.append((commits, row.person))
         if self.strict and "bad" in (fields.get("Phone"), fields.get("PHONE")):
             return "INVALID_PHONE"
         if kind == "visit":
             self.facts[row.row_id] = 1
             return ""
-        known = self.objects.setdefault((kind, row.person), {})
+        object_id = row.object_id or f"id-{row.person}"
+        self.used[kind, row.person] = object_id
+        known = self.objects.setdefault((kind, object_id), {})
         for name, value in fields.items():
             if name not in known or known[name] != value:
                 known[name] = value
@@ -178,12 +186,13 @@ class Worker:
         sends: list[Send] = []
         runs: dict[tuple[str, str], int] = defaultdict(int)
         for position, task in enumerate(chosen.values()):
-            code = self.platform.write(task.batch.object_type, task.row)
+            code = self.platform.write(task.batch.object_type, task.row, self.log.commits)
             lost = not self.generous and not code and self.draw.random() < 0.03
             kind = self._verdict(code, lost)
             runs[task.batch.sync, task.batch.run] += 1
+            object_id = task.row.object_id or f"id-{task.row.person}"
             outcome = _outcome(
-                task, kind, now_ms, object_id=f"id-{task.row.person[:6]}" if not code else "",
+                task, kind, now_ms, object_id=object_id if not code else "",
                 code=code, field=_named(task.row) if code else "", request_id=request_id,
                 words=f"Phone: bad ({task.row.person})" if code else "", position=position,
             )  # fmt: skip
@@ -240,6 +249,7 @@ class Worker:
         numbers = list(range(start, stop))
         if numbers and start and self.draw.random() < 0.2:
             numbers.append(self.draw.randrange(start))  # one that moved while we were paging
+        numbers = [n for n in numbers if not contacts[n].gone]
         events = [
             self.portals[command.connection].event(
                 contacts[n], contacts[n].values, run=command.run,
@@ -261,7 +271,12 @@ class Worker:
         under_way = {send.key for _, sends in self.answers for send in sends if _is_read(send)}
         self.read_twice += [c.key for c in found if c.key in under_way]
         name = f"read:{self.partition}:{offset}"
-        events = [portal.event(c, c.values, origin=Origin.read) for c in found]
+        events = [
+            portal.event(c, {}, thin=True, origin=Origin.read, kind=EventKind.deleted)
+            if c.gone
+            else portal.event(c, c.values, origin=Origin.read)
+            for c in found
+        ]
         return [
             _sent(e.model_copy(update={"event_id": ids.derive(name, e.event_id)})) for e in events
         ]

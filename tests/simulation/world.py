@@ -44,13 +44,18 @@ class World:
     received: list[PlatformEvent] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     acts: list[tuple[str, Act]] = field(default_factory=list)
+    parted: set[str] = field(default_factory=set)
+    """Proposed joins that somebody said no to."""
+    kept: set[str] = field(default_factory=set)
+    """Persons whom somebody has parted."""
     crash: float = CRASH
 
     def __post_init__(self) -> None:
         self.draw = random.Random(zlib.crc32(b"world %d" % self.seed))
         names = ["leads", "news"]
         names += [n for n in ("leads2", "visits") if self.draw.random() < 0.6]
-        self.catalog = catalog(*names)
+        joins = {n: self.draw.choice(["automatic", "ask", "never"]) for n in ("hub", "hub2")}
+        self.catalog = catalog(*names, joins=joins)
         self.log = Log()
         self.agents = topology(self.log, self.catalog)
         self.portals = {n: Portal(n, self.draw) for n in ("hub", "hub2")}
@@ -71,9 +76,10 @@ class World:
 
     def live(self) -> None:
         """Changes, webhooks, runs, acts and deaths at random."""
-        does: list[tuple[Callable[[], object], int]] = [
+        does: list[tuple[Callable[[], object], float]] = [
             (self._agent, 50), (self._worker, 25), (self._change, 8), (self._deliver, 14),
             (self._tick, 4), (self._operate, 4), (self._start_run, 1), (self._switch, 1),
+            (self._merge, 0.4), (self._undo_join, 0.3),
         ]  # fmt: skip
         actions, weights = zip(*does, strict=True)
         for action in self.draw.choices(actions, weights, k=ACTIONS):
@@ -139,15 +145,38 @@ class World:
 
     def _change(self) -> None:
         portal = self.portals[self.draw.choice(["hub", "hub", "hub2"])]
-        contact = self.draw.choice(portal.contacts)
+        contact = self.draw.choice([c for c in portal.contacts if not c.gone])
         changes = portal.change(contact, self.now_ms)
         event = portal.webhook(contact, changes)
         if self.draw.random() < 0.03:
             contact.silent = True
             event = portal.event(contact, {}, thin=True, kind=EventKind.deleted)
+        self._tell(event)
+
+    def _tell(self, event: PlatformEvent) -> None:
+        """Soon, late, twice."""
         for _ in range(self.draw.choice([1, 1, 1, 1, 2])):
             due_ms = self.now_ms + self.draw.choice([0, 10, 50, 400])
             self.deliveries.append(Delivery(event, due_ms))
+
+    def _merge(self) -> None:
+        """Somebody merges two contacts of a portal."""
+        portal = self.portals[self.draw.choice(["hub", "hub2"])]
+        left = [c for c in portal.contacts if not c.gone]
+        if len(left) > 2:
+            contact, other = self.draw.sample(left, 2)
+            portal.merge(contact, other, self.now_ms)
+            self._tell(
+                portal.event(contact, {}, thin=True, kind=EventKind.merged, related=[other.key])
+            )
+
+    def _undo_join(self) -> None:
+        """Somebody finds that two who were joined are not one."""
+        if self.log.joined:
+            _, entry = self.draw.choice(self.log.joined)
+            self.kept |= {entry.before, entry.after}
+            target = Target(parked_id="", person=entry.before)
+            self._act(entry.before, ActKind.unjoin, targets=[target])
 
     def _deliver(self) -> None:
         due = [d for d in self.deliveries if d.due_ms <= self.now_ms]
@@ -204,6 +233,7 @@ class World:
                 self._release([r for r in some if self.draw.random() < 0.7])
             case ActKind.discard:
                 for record in some[:1]:
+                    self.parted.add(record.parked_id)
                     self._on_record(kind, record)
             case ActKind.run_pause | ActKind.run_resume | ActKind.run_cancel if self.runs:
                 run = self.draw.choice(self.runs)
@@ -243,6 +273,10 @@ class World:
         return {k: m for k, m in found.items() if isinstance(m, ParkedRecord)}
 
     # ---- what can be asked of it
+
+    def undone(self, *persons: str) -> bool:
+        """Whether anybody has parted these persons, or kept them apart, ever."""
+        return not self.kept.isdisjoint(persons)
 
     def run_rows(self) -> dict[str, object]:
         """The rows of the table `runs`, by run."""

@@ -121,7 +121,7 @@ def test_unchanged_compares_with_what_was_written_not_with_what_is_out() -> None
     assert desk.sent["Phone"] == "1"
 
 
-@pytest.mark.parametrize("kind", [EventKind.deleted, EventKind.merged, EventKind.associated])
+@pytest.mark.parametrize("kind", [EventKind.deleted, EventKind.associated])
 def test_kinds_that_are_not_followed_yet_have_a_fate(kind: EventKind) -> None:
     desk = Desk().event({}, 100, kind=kind, thin=True)
     assert (desk.told, desk.notes[0].code) == (["filtered"], f"kind_{kind.value}")
