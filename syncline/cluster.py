@@ -1,6 +1,7 @@
 """Bring topics and schemas into a cluster; find the cluster that the settings mean."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,9 @@ __all__ = [
     "resolved",
     "topic_config",
 ]
+
+
+LEADERS_S = 30.0
 
 
 def located(settings: Settings) -> Settings:
@@ -115,10 +119,30 @@ def create_topics(
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+    if created:
+        _await_leaders(admin, {topic.name for topic in missing})
     if schemas:
         with _registry(settings) as client:
             register(client)
     return created
+
+
+def _await_leaders(admin: AdminClient, names: set[str]) -> None:
+    """The controller has made them; until the brokers have heard of it nobody can use them."""
+    deadline = time.monotonic() + LEADERS_S
+    while True:
+        there = admin.list_topics(timeout=15).topics
+        ready = {
+            name
+            for name, topic in there.items()
+            if topic.error is None and all(p.leader >= 0 for p in topic.partitions.values())
+        }
+        if names <= ready:
+            return
+        if time.monotonic() > deadline:
+            late = ", ".join(sorted(names - ready))
+            raise Failed(f"topics have no leader after {LEADERS_S:g} s: {late}")
+        time.sleep(0.05)
 
 
 def partitions(settings: Settings) -> int:
