@@ -65,6 +65,8 @@ class Account:
         """By row id, in the order in which they came."""
         self.rows_max: dict[str, int] = {}
         """Learned: object type to the rows that a request may have."""
+        self.small: dict[str, int] = {}
+        """Those that time-outs made small, to full requests answered since."""
         self.jobs = Jobs(self)
         self.intents: dict[str, Intended] = {}
         """Row id to the intent under which it was sent, by us or by a predecessor."""

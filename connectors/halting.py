@@ -70,6 +70,7 @@ def learned(account: "Account") -> Send:
     """What a successor starts with."""
     document = {
         "rows_max": account.rows_max,
+        "small": sorted(account.small),
         "halted": account.gate.halted,
         "halted_ms": account.gate.halted_ms,
         "connections": sorted(account.connections),
@@ -85,6 +86,7 @@ def inherit(account: "Account", document: bytes | None) -> None:
         return
     said = msgspec.json.decode(document)
     account.rows_max = dict(said.get("rows_max", {}))
+    account.small = dict.fromkeys(said.get("small", ()), 0)
     if why := said.get("halted"):
         account.connections.update(said.get("connections", ()))
         account.gate.halt(account.office.now_s(), said["halted_ms"], why)

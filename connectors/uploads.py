@@ -39,6 +39,8 @@ log = structlog.get_logger("connectors")
 
 ATTEMPTS_MAX = 3
 RETRY_S = (0.5, 2.0, 4.0)
+GROW_AFTER = 20
+"""Full requests answered, after which a size that time-outs made small doubles."""
 UNKNOWN_OBJECT = ObjectSpec(kind="fact", repeat="unsafe", batch_rows_max=1)
 """Stands in for an object type that the platform does not have: its rows are parked."""
 
@@ -94,6 +96,21 @@ def judge(
     for position, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
         row(account, lane, item, outcome, request, position)
     account.gate.wrote()
+    _grow(account, lane, items)
+
+
+def _grow(account: "Account", lane: Lane, items: Sequence[Item]) -> None:
+    """Time-outs are not for ever, unlike a bound that the platform names: try larger ones again."""
+    kind = lane.object_type
+    if kind not in account.small or len(items) < account.rows_max[kind]:
+        return
+    account.small[kind] += 1
+    if account.small[kind] >= GROW_AFTER:
+        account.small[kind] = 0
+        account.rows_max[kind] *= 2
+        if account.rows_max[kind] >= items[0].spec.batch_rows_max:
+            del account.rows_max[kind], account.small[kind]
+        account.office.also([account.learned()], account.partition)
 
 
 def _whole(
@@ -133,9 +150,13 @@ def _fault(
     if worst < ATTEMPTS_MAX:
         gate.failed(now_s, why)
         account.later(items, max(wait_s, gate.until_s - now_s))
-    elif len(items) > 1:  # one of them makes the platform fail: find it
+    elif len(items) > 1:  # one of them makes the platform fail, or all are too many: find out
         for item in items:
             item.attempts = ATTEMPTS_MAX - 1
+        if request.status == 0:
+            account.rows_max[lane.object_type] = len(items) // 2
+            account.small[lane.object_type] = 0
+            account.office.also([account.learned()], account.partition)
         account.split(lane, items)
     else:
         account.settle(items[0], Parked("retries_exhausted", why), request, 0)

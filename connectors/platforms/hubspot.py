@@ -7,6 +7,7 @@ Traps    answers are not in input order; one bad row fails the whole batch unles
          an objectWriteTraceId; a 2xx with neither result nor error for a row has been seen
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -33,6 +34,7 @@ from connectors.base import (
 from connectors.oauth import LoginRefused, Tokens, login
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
 from connectors.platforms import hubspot_search as search
+from ratelimits.headers import retry_after_s
 
 PAGE_RECORDS = 100  # page "Contacts", list: limit at most 100
 PASSING = frozenset({423, 502, 503, 504, 521, 522, 523, 524, 525, 526})  # page "Error handling"
@@ -272,6 +274,5 @@ def _text(value: Any) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds; not promised by HubSpot on 429, promised on 477."""
-    value = headers.get("retry-after", "")
-    return float(value) if value.isdigit() else None
+    """Seconds, or a date as HTTP allows; not promised by HubSpot on 429, promised on 477."""
+    return retry_after_s(headers.get("retry-after", ""), time.time())
