@@ -61,11 +61,11 @@ def event(number: int, value: str) -> dict[str, object]:
 
 
 def one_event(number: int) -> bytes:
-    return json.dumps([event(number, "x" * 300)]).encode()
+    return json.dumps([event(number, "x" * 290 + " Müller")]).encode()
 
 
 def hundred_events(number: int) -> bytes:
-    events = [event(n, f"subscriber {n:08}") for n in range(number * 100, number * 100 + 100)]
+    events = [event(n, f"Müller {n:08}") for n in range(number * 100, number * 100 + 100)]
     return json.dumps(events).encode()
 
 

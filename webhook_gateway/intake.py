@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from schemas import ids, topics
 from schemas.codec import Codec
 from schemas.parked import ParkedRecord, Stage
-from webhook_gateway.encode import EventEncoder, Headers
+from webhook_gateway.encode import EventEncoder, Headers, Message
 from webhook_gateway.publisher import Record
 from webhook_gateway.senders.base import Event, Part, Request, SenderSpec, Unparseable
 
@@ -34,33 +34,32 @@ def records(
     """-> (all records of the request, how many of its parts are parked)."""
     out = raw_records(topics.intake_of(spec.platform), spec, connection, request, "accepted", trace)
     topic = topics.events_of(spec.platform)
+    message_of: dict[str, Callable[[Event], Message] | None] = {}  # by account
     parked = 0
     for position, part in enumerate(parts):
         if isinstance(part, Unparseable):
             refusal = part.reason
-        elif (encoder := encoders(part.account)) is None:
-            refusal = "of an account that is no connection here"
         else:
-            try:
-                made = _event(encoder, topic, part, request.received_ms, trace)
-            except Exception as error:  # noqa: BLE001 - a fault of a sender's costs its event alone
-                refusal = f"cannot be encoded: {type(error).__name__}"
-                part = Unparseable(position, part.payload, refusal)
+            account = part.account
+            if account not in message_of:
+                encoder = encoders(account)
+                message_of[account] = encoder and encoder.messages(request.received_ms, trace)
+            if (made_of := message_of[account]) is None:
+                refusal = "of an account that is no connection here"
             else:
-                if len(made.value) <= VALUE_BYTES_MAX:
-                    out.append(made)
-                    continue
-                refusal = f"larger than {VALUE_BYTES_MAX} bytes; whole on the intake topic"
+                try:
+                    key, value, headers = made_of(part)
+                except Exception as error:  # noqa: BLE001 - a sender's fault costs its event alone
+                    refusal = f"cannot be encoded: {type(error).__name__}"
+                    part = Unparseable(position, part.payload, refusal)
+                else:
+                    if len(value) <= VALUE_BYTES_MAX:
+                        out.append(Record(topic, key, value, headers))
+                        continue
+                    refusal = f"larger than {VALUE_BYTES_MAX} bytes; whole on the intake topic"
         parked += 1
         out.append(_parked(codec, connection, part, position, refusal, request.received_ms, trace))
     return out, parked
-
-
-def _event(encoder: EventEncoder, topic: str, event: Event, received_ms: int, trace: str) -> Record:
-    event_id = encoder.event_id(event)
-    value = encoder.value(event, event_id, received_ms, trace)
-    key = encoder.object_key(event.object_type, event.object_id)
-    return Record(topic, key, value, encoder.headers(event, event_id, trace))
 
 
 def _parked(

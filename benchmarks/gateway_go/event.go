@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"hash"
 	"strconv"
 	"time"
@@ -104,6 +106,17 @@ func (e *encoder) value(ev *event, id string, receivedMs int64, trace string) []
 	out = appendText(out, trace)
 	out = append(long(out, int64(len(ev.values))), ev.values...)
 	return append(long(out, int64(len(ev.payload))), ev.payload...)
+}
+
+// canonical sorts the keys, puts no space between, and leaves <, > and & as they are.
+func canonical(fields any) ([]byte, error) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(fields); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 func appendText(out []byte, text string) []byte {

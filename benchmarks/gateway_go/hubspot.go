@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -75,8 +74,10 @@ func (h hubspot) isGenuine(r *request) bool {
 }
 
 func (h hubspot) event(payload []byte, receivedMs int64, into *event) error {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(payload, &fields); err != nil {
+	var fields map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.UseNumber() // ids stay what they are
+	if err := decoder.Decode(&fields); err != nil {
 		return err
 	}
 	if text(fields["portalId"]) != h.account {
@@ -95,16 +96,19 @@ func (h hubspot) event(payload []byte, receivedMs int64, into *event) error {
 	default:
 		return errors.New("not in the benchmark: " + verb)
 	}
-	changed, values := "", []byte("{}")
-	if name := fields["propertyName"]; verb == "propertyChange" && name != nil {
-		changed = text(name)
-		values = slices.Concat([]byte{'{'}, name, []byte{':'}, fields["propertyValue"], []byte{'}'})
+	changed, values, err := change(verb, fields)
+	if err != nil {
+		return err
 	}
 	sourceMs, _ := strconv.ParseInt(text(fields["occurredAt"]), 10, 64)
 	occurredMs, certain := sourceTime(sourceMs, receivedMs)
-	delete(fields, "attemptNumber") // all that a repeat differs in
+	delete(fields, "attemptNumber")   // all that a repeat differs in
+	content, err := canonical(fields) // the same however the sender orders and escapes
+	if err != nil {
+		return err
+	}
 	*into = event{
-		content:      canonical(fields, len(payload)),
+		content:      content,
 		objectType:   word,
 		objectID:     text(fields["objectId"]),
 		kind:         kind,
@@ -118,33 +122,23 @@ func (h hubspot) event(payload []byte, receivedMs int64, into *event) error {
 	return nil
 }
 
-// canonical has the keys in order and no space between.
-func canonical(fields map[string]json.RawMessage, size int) []byte {
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
+// change tells what has changed, and its new value.
+func change(verb string, fields map[string]any) (string, []byte, error) {
+	name, told := fields["propertyName"].(string)
+	if verb != "propertyChange" || !told {
+		return "", []byte("{}"), nil
 	}
-	slices.Sort(names)
-	out := append(make([]byte, 0, size), '{')
-	for i, name := range names {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(strconv.AppendQuote(out, name), ':')
-		out = append(out, fields[name]...)
-	}
-	return append(out, '}')
+	values, err := canonical(map[string]any{name: fields["propertyValue"]})
+	return name, values, err
 }
 
-// text is a number, or a text without its quotes.
-func text(raw json.RawMessage) string {
-	if len(raw) < 2 || raw[0] != '"' {
-		return string(raw)
+// text is a number, or a text, as a text.
+func text(value any) string {
+	switch value := value.(type) {
+	case string:
+		return value
+	case json.Number:
+		return value.String()
 	}
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw[1 : len(raw)-1])
-	}
-	var plain string
-	_ = json.Unmarshal(raw, &plain)
-	return plain
+	return ""
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"crypto/subtle"
-	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -141,7 +140,7 @@ func (n *notification) event(receivedMs int64) (event, error) {
 	if n.id == "" || n.objectType == "" {
 		return event{}, errors.New("a notification without id or record")
 	}
-	values, err := marshal(n.fields)
+	values, err := canonical(n.fields)
 	if err != nil {
 		return event{}, err
 	}
@@ -180,15 +179,4 @@ func (n *notification) field(name string) string {
 		return *value
 	}
 	return ""
-}
-
-// marshal sorts the keys and leaves <, > and & as they are.
-func marshal(fields map[string]*string) ([]byte, error) {
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(fields); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }

@@ -497,3 +497,20 @@ def test_no_body_makes_parsing_raise(body: bytes) -> None:
 def test_the_sender_is_found_by_its_name() -> None:
     assert "hubspot" in platforms()
     assert all(sender_type(p).spec.platform == p for p in platforms())
+
+
+told = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False)
+    | st.text(max_size=5) | st.sampled_from(["contact.creation", "a.propertyChange", "a.merge"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)  # fmt: skip
+names = st.sampled_from(["objectId", "propertyName", "propertyValue", "attemptNumber", "eventType"])
+elements = st.dictionaries(names | st.just("subscriptionType"), told)
+
+
+@given(st.lists(elements, max_size=4))
+def test_an_unknown_field_beside_it_changes_nothing_of_an_event(told: list[Any]) -> None:
+    """As documented throughout, a body is read at once; else each element by itself."""
+    with_stranger = parse(json.dumps([*told, {"unheardOf": 1}]).encode())
+    assert with_stranger[:-1] == parse(json.dumps(told).encode())

@@ -14,11 +14,12 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
+from msgspec import UNSET
 from pydantic import BaseModel, Field, SecretStr
 
 from schemas.events import EventKind
@@ -129,11 +130,22 @@ class Sender:
 
     def parse(self, request: Request) -> list[Part]:
         body, received_ms = request.body, request.received_ms
+        several = self.options.other_portals == "park"
+        try:
+            documented = _documented(body)
+            payloads = _payloads(body)
+        except UNDECODABLE:
+            pass  # not as documented throughout: each by itself
+        else:
+            return [
+                _part(n, bytes(payload), fields, _encoded(fields), received_ms, several)
+                for n, (payload, fields) in enumerate(zip(payloads, documented, strict=True))
+            ]
         alone = body.lstrip()[:1] == b"{"  # one event without its array
         elements = [body.strip()] if alone else _elements.split(body)
         if elements is None:
             return [Unparseable(-1, body, f"not a JSON array of at most {EVENTS_MAX} events")]
-        return [_part(n, element, received_ms, self.options) for n, element in enumerate(elements)]
+        return [_alone(n, element, received_ms, several) for n, element in enumerate(elements)]
 
 
 def _within_window(stamp: str, received_ms: int) -> None:
@@ -160,8 +172,58 @@ def _v3(secret: bytes, request: Request, stamp: str) -> bytes:
     return base64.b64encode(mac)
 
 
+class _Fields(msgspec.Struct, gc=False, rename="camel"):
+    """What is read of an event. In the order of its names there, which is that of `canonical`."""
+
+    app_id: Any = UNSET
+    association_category: Any = UNSET
+    association_type: Any = UNSET
+    association_type_id: Any = UNSET
+    attempt_number: Any = UNSET
+    change_flag: Any = UNSET
+    change_source: Any = UNSET
+    event_id: Any = UNSET
+    event_type: Any = UNSET
+    from_object_id: Any = UNSET
+    from_object_type_id: Any = UNSET
+    is_primary_association: Any = UNSET
+    is_sensitive: Any = UNSET
+    merged_object_ids: Any = UNSET
+    message_id: Any = UNSET
+    message_type: Any = UNSET
+    new_object_id: Any = UNSET
+    number_of_properties_moved: Any = UNSET
+    object_id: Any = UNSET
+    object_type_id: Any = UNSET
+    occurred_at: Any = UNSET
+    portal_id: Any = UNSET
+    primary_object_id: Any = UNSET
+    property_name: Any = UNSET
+    property_value: Any = UNSET
+    source_id: Any = UNSET
+    subscription_id: Any = UNSET
+    subscription_type: Any = UNSET
+    to_object_id: Any = UNSET
+    to_object_type_id: Any = UNSET
+
+
+class _Documented(_Fields, gc=False, rename="camel", forbid_unknown_fields=True):
+    """An event that has no other field: decoded and encoded in half the time of a dictionary."""
+
+
 _elements = Elements(EVENTS_MAX)
 _fields = msgspec.json.Decoder(dict[str, Any]).decode
+_documented = msgspec.json.Decoder(
+    Annotated[list[_Documented], msgspec.Meta(max_length=EVENTS_MAX)]
+).decode
+_payloads = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_struct_bytes = msgspec.json.Encoder(order="deterministic").encode
+
+
+def _encoded(fields: _Documented) -> bytes:
+    """The same bytes as `canonical` of its dictionary, without all that a repeat differs in."""
+    fields.attempt_number = UNSET
+    return _struct_bytes(fields)
 
 
 @lru_cache(maxsize=1024)  # what an app may subscribe to is a short list, but the sender writes it
@@ -170,30 +232,40 @@ def _subscription(name: str) -> tuple[str, str, EventKind]:
     return word, verb, KINDS.get(verb, EventKind.other)
 
 
-def _part(position: int, payload: bytes, received_ms: int, options: HubSpotWebhooks) -> Part:
-    """One element of the array -> an event, or why it is none."""
+def _alone(position: int, payload: bytes, received_ms: int, several: bool) -> Part:
+    """One element of an array, of which others may be broken, or which has unknown fields."""
     try:
-        fields = _fields(payload)
+        told = _fields(payload)
     except UNDECODABLE:
         return Unparseable(position, payload, "not a JSON object")
-    get = fields.get
-    subscription = get("subscriptionType") or get("eventType")
-    if not isinstance(subscription, str):
+    fields = msgspec.convert(told, _Fields)
+    told.pop("attemptNumber", None)
+    return _part(position, payload, fields, canonical(told), received_ms, several)
+
+
+def _part(
+    position: int, payload: bytes, fields: _Fields, content: bytes, received_ms: int, several: bool
+) -> Part:
+    """One element of the array -> an event, or why it is none.
+
+    `content`: all of it in one form. `several`: it may be of another portal than the connection's.
+    """
+    subscription = fields.subscription_type or fields.event_type
+    if type(subscription) is not str:
         return Unparseable(position, payload, "no subscriptionType")
     word, verb, kind = _subscription(subscription)
-    object_type, object_id, related = word, text(get("objectId")), ()
+    object_type, object_id, related = word, text(fields.object_id), ()
     if word == "object":
-        object_type = _object_type(text(get("objectTypeId")) or text(get("fromObjectTypeId")))
+        object_type = _object_type(text(fields.object_type_id) or text(fields.from_object_type_id))
     if kind is EventKind.merged:
         object_id, related = _merged(object_type, fields)
     elif kind is EventKind.associated:
-        object_id, related = text(get("fromObjectId")), _associated(fields)
-    occurred_ms, certain = source_time(_number(get("occurredAt")), received_ms)
+        object_id, related = text(fields.from_object_id), _associated(fields)
+    occurred_ms, certain = source_time(_number(fields.occurred_at), received_ms)
     changed, values = _change(fields) if verb == "propertyChange" else ((), b"{}")
-    fields.pop("attemptNumber", None)  # all that a repeat differs in
     return Event(
         (),  # the fields of its identity are all in the content
-        canonical(fields),
+        content,
         object_type,
         object_id,
         kind,
@@ -205,7 +277,7 @@ def _part(position: int, payload: bytes, received_ms: int, options: HubSpotWebho
         True,
         values,
         payload,
-        text(get("portalId")) if options.other_portals == "park" else "",
+        text(fields.portal_id) if several else "",
     )
 
 
@@ -214,31 +286,31 @@ def _object_type(type_id: str) -> str:
     return OBJECT_TYPES.get(type_id, type_id) or "object"
 
 
-def _merged(object_type: str, fields: Mapping[str, Any]) -> tuple[str, Related]:
+def _merged(object_type: str, fields: _Fields) -> tuple[str, Related]:
     """-> (the object that remains, the others). It is a new one in some cases."""
-    gone = fields.get("mergedObjectIds")
-    named = [fields.get(name) for name in ("newObjectId", "primaryObjectId", "objectId")]
+    gone = fields.merged_object_ids
+    named = [fields.new_object_id, fields.primary_object_id, fields.object_id]
     ids = dict.fromkeys(map(text, [*named, *(gone if isinstance(gone, list) else ())]))
     winner, *others = [i for i in ids if i not in ("", "0")] or [""]
     return winner, tuple((object_type, other) for other in others)
 
 
-def _associated(fields: Mapping[str, Any]) -> Related:
+def _associated(fields: _Fields) -> Related:
     """The far side."""
-    far_id = text(fields.get("toObjectId"))
-    named = text(fields.get("associationType")).lower().partition("_to_")[2]
-    return ((named or _object_type(text(fields.get("toObjectTypeId"))), far_id),) if far_id else ()
+    far_id = text(fields.to_object_id)
+    named = text(fields.association_type).lower().partition("_to_")[2]
+    return ((named or _object_type(text(fields.to_object_type_id)), far_id),) if far_id else ()
 
 
-def _change(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes]:
+def _change(fields: _Fields) -> tuple[tuple[str, ...], bytes]:
     """-> (names of what changed, the new values as JSON). A value that is kept from us is not told:
     the field is then named as changed, without a value."""
-    name = fields.get("propertyName")
-    if not isinstance(name, str):
+    name, value = fields.property_name, fields.property_value
+    if type(name) is not str:
         return (), b"{}"
-    if "propertyValue" not in fields or fields["propertyValue"] == REDACTED:
+    if value is UNSET or value == REDACTED:
         return (name,), b"{}"
-    return (name,), json_bytes({name: fields["propertyValue"]})
+    return (name,), json_bytes({name: value})
 
 
 def _number(value: Any) -> int | None:
