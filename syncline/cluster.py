@@ -120,7 +120,7 @@ def create_topics(
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
     if created:
-        _await_leaders(admin, {topic.name for topic in missing})
+        _await_leaders(admin, set(created))
     if schemas:
         with _registry(settings) as client:
             register(client)
