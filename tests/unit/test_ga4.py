@@ -36,7 +36,7 @@ async def connected(
     async with there.serve() as url:
         http = HttpClient(url)
         try:
-            yield GA4(GA4Config(**{**STREAM, **options}), secrets, http)
+            yield GA4(GA4Config.model_validate({**STREAM, **options}), secrets, http)
         finally:
             await http.close()
 
@@ -49,7 +49,7 @@ def row(n: int = 1, at_ms: int = 0, **fields: Any) -> Row:
 
 def body_of(app: bool = False, at_ms: int = NOW_MS, **fields: Any) -> dict[str, Any]:
     options = {"firebase_app_id": "1:2:web:3"} if app else {"measurement_id": "G-1"}
-    connector = GA4(GA4Config(**options), WRITES, HttpClient("http://127.0.0.1:9"))
+    connector = GA4(GA4Config.model_validate(options), WRITES, HttpClient("http://127.0.0.1:9"))
     return connector.map_fields("event", row(at_ms=at_ms, **fields))
 
 
@@ -247,7 +247,7 @@ async def test_reports_are_only_read() -> None:
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        GA4Config(**{**STREAM, **options})
+        GA4Config.model_validate({**STREAM, **options})
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -401,8 +401,10 @@ def test_failures_are_told_apart(error: PlatformError, kind: type[Outcome]) -> N
 
 
 def handled(error: PlatformError) -> Outcome:
-    return GA4(GA4Config(**STREAM), WRITES, HttpClient("http://127.0.0.1:9")).handle_error(error)
+    return GA4(
+        GA4Config.model_validate(STREAM), WRITES, HttpClient("http://127.0.0.1:9")
+    ).handle_error(error)
 
 
 def test_the_first_day_is_a_date() -> None:
-    assert GA4Config(**STREAM, since="2026-01-01").since == date(2026, 1, 1)
+    assert GA4Config.model_validate({**STREAM, "since": "2026-01-01"}).since == date(2026, 1, 1)

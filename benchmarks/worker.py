@@ -1,0 +1,274 @@
+"""How many rows does a worker carry a second, for each core it has? `python -m benchmarks.worker`.
+
+Rows of about 1 KB in commands of 500, without any quota, in requests of 500 to the simulated
+Segment: real Kafka, real HTTP, everything included (decode, lanes, form, check, send, settle,
+outcomes, journal, commit). All of it stands on the same cores, so what is compared is the worker's
+own CPU time; the simulator's share of a core beside it shows that nobody waited for it.
+
+`--waiting` fills the topic with so many rows for an account whose quota is one request a minute,
+and looks at the worker's memory while they wait.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import msgspec
+import psutil
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from connectors.run import ConnectorsConfig, run
+from schemas import topics
+from schemas.codec import Codec
+from schemas.commands import Priority, UploadBatch, UploadRow
+from schemas.definitions import Connection, Definition, Sync
+from syncline.stack import Stack
+
+PLATFORM, ACCOUNT, KEY = "segment", "workspace", "bench-write-key"
+ROWS, PARTITIONS, TARGET = 500, 4, 20_000
+WARM = 0.2
+"""Of the rows go out before anything is measured: connections, caches, the first commits."""
+WAIT_S = 900.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    add = parser.add_argument
+    add("--rows", type=int, default=100_000, help="that are carried while CPU is measured")
+    add("--waiting", type=int, default=1_000_000, help="rows that wait; 0: do not look")
+    add("--kind", choices=("identify", "track"), default="identify")
+    add("--json", type=Path, help="write the figures here too")
+    add("--profile", type=Path, help="write a profile (cProfile) of the worker's event loop here")
+    add("--serve", nargs=2, metavar=("BOOTSTRAP", "REGISTRY"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(*options.serve, options.profile)
+        return
+    figures: dict[str, Any] = {"load_before": os.getloadavg()[0]}
+    with (
+        TemporaryDirectory(prefix="bench-worker-") as folder,
+        Stack.start(Path(folder) / "stack") as stack,
+    ):
+        bench = Bench(stack, Path(folder))
+        figures |= bench.carry(options.rows, options.kind, options.profile)
+        said = "carries {rows_s_per_core:,.0f} rows/s per core ({cpu_us_per_row:.1f} µs a row)"
+        print(said.format(**figures), f"of {TARGET:,} asked for")
+        said = "{row_bytes} bytes a row; {rows_s:,.0f} rows/s by the clock, on {worker_cores:.2f} "
+        said += "cores; the simulator used {simulator_cores:.2f}; at most {rss_mb:.0f} MB"
+        print(said.format(**figures))
+        if options.waiting:
+            figures |= bench.hold(options.waiting, options.kind)
+            said = "{waiting:,} rows waiting: {rss_mb_waiting} MB, at 10, 20, … 60 s"
+            print(said.format(**figures))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def serve(bootstrap: str, registry_url: str, profile: Path | None) -> None:
+    """The process that is measured: `syncline connectors`, for this platform alone."""
+    config = ConnectorsConfig({"bootstrap.servers": bootstrap}, [PLATFORM])
+    codec = Codec.from_registry(registry_url)
+    if profile is None:
+        run(config, codec)
+        return
+    import cProfile
+
+    cProfile.runctx("run(config, codec)", globals(), locals(), str(profile))
+
+
+class Bench:
+    """Topics, definitions and commands on one cluster."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self.stack, self.folder = stack, folder
+        self.codec = Codec.from_registry(stack.registry_url)
+        self.kafka = {"bootstrap.servers": stack.bootstrap_servers}
+        self.producer = Producer(
+            {**self.kafka, "partitioner": "murmur2_random", "linger.ms": 20,
+             "compression.type": "lz4", "queue.buffering.max.kbytes": 65_536}
+        )  # fmt: skip
+        names = [topics.commands_of(PLATFORM), topics.outcomes_of(PLATFORM)]
+        names += [topics.events_of(PLATFORM), topics.JOURNAL, topics.HANDOVER, topics.PARKED]
+        wanted = [NewTopic(name, PARTITIONS, 1) for name in (*names, topics.CONTROL)]
+        wanted.append(NewTopic(topics.DEFINITIONS, 1, 1, config={"cleanup.policy": "compact"}))
+        admin = AdminClient(self.kafka)  # held: without it nothing is made
+        for future in admin.create_topics(wanted).values():
+            future.result(30)
+        self._versions = 0
+
+    def connect(self, url: str, quotas: dict[str, Any]) -> None:
+        """The same connection with other limits."""
+        self._versions += 1
+        connection = Connection(
+            connection=PLATFORM, platform=PLATFORM, account=ACCOUNT, base_url=url, quotas=quotas,
+            secrets={"write_key": "env:BENCH_WRITE_KEY"},
+        )  # fmt: skip
+        sync = Sync(
+            sync="bench", source=PLATFORM, source_object="any", destination=PLATFORM,
+            destination_object="identify", mapping="none",
+        )  # fmt: skip
+        for kind, name, document in (("connection", PLATFORM, connection), ("sync", "bench", sync)):
+            made = Definition(kind=kind, name=name, version=self._versions, applied_ms=0)
+            whole = made.model_copy(update={"document": document.model_dump_json()})
+            for key, value in (
+                (f"{kind}:{name}@{self._versions}", whole),
+                (f"{kind}:{name}", made),
+            ):
+                self.producer.produce(topics.DEFINITIONS, self.codec.encode(value), key)
+        assert self.producer.flush(30) == 0
+
+    def command(self, count: int, kind: str, begin: int = 0) -> int:
+        """Rows for the topic -> bytes of a row's fields."""
+        size = 0
+        for start in range(begin, begin + count, ROWS):
+            rows = [_row(n) for n in range(start, start + ROWS)]
+            size = len(rows[0].fields)
+            batch = UploadBatch(
+                account=ACCOUNT, connection=PLATFORM, object_type=kind, sync="bench",
+                run="bench-1", priority=Priority.bulk, decided_ms=1, rows=rows,
+            )  # fmt: skip
+            value = self.codec.encode(batch)
+            while True:
+                try:
+                    self.producer.produce(topics.commands_of(PLATFORM), value, ACCOUNT)
+                    break
+                except BufferError:
+                    self.producer.poll(0.1)
+        assert self.producer.flush(120) == 0
+        return size
+
+    def carry(self, count: int, kind: str, profile: Path | None) -> dict[str, Any]:
+        """CPU of a worker that has always something to carry."""
+        with self.simulator() as (url, simulator):
+            self.connect(url, {"unlimited": True})
+            size = self.command(count, kind)
+            with self.worker(profile) as (_, worker):
+                rows = _until(lambda: _written(url), int(count * WARM))
+                began_s, before = time.perf_counter(), (_cpu(worker), _cpu(simulator))
+                done, peak = rows, 0
+                while done < count:
+                    time.sleep(0.05)
+                    done, peak = _written(url), max(peak, worker.memory_info().rss)
+                    if time.perf_counter() - began_s > WAIT_S:
+                        raise TimeoutError(f"{done} of {count} rows within {WAIT_S:g} s")
+                wall_s = time.perf_counter() - began_s
+                time.sleep(0.5)  # what went out last is settled and committed, and belongs to it
+                ours, theirs = _cpu(worker) - before[0], _cpu(simulator) - before[1]
+        measured = count - rows
+        return {
+            "rows": measured,
+            "row_bytes": size,
+            "rows_s": measured / wall_s,
+            "cpu_us_per_row": ours / measured * 1e6,
+            "rows_s_per_core": measured / ours,
+            "worker_cores": ours / wall_s,
+            "simulator_cores": theirs / wall_s,
+            "rss_mb": peak / 1e6,
+        }
+
+    def hold(self, count: int, kind: str) -> dict[str, Any]:
+        """Memory of a worker with far more rows than may go."""
+        with self.simulator() as (url, _):
+            self.connect(url, {"tracking": {"limit": 1, "window_s": 60}})
+            self.command(count, kind, begin=10_000_000)
+            with self.worker(None) as (_, worker):
+                seen: list[int] = []
+                for _ in range(6):
+                    time.sleep(10)
+                    seen.append(round(worker.memory_info().rss / 1e6))
+        return {"waiting": count, "rss_mb_waiting": seen}
+
+    @contextmanager
+    def simulator(self) -> Iterator[tuple[str, psutil.Process]]:
+        command = [sys.executable, "-m", "simulators", "--platform", PLATFORM, "--contacts", "0"]
+        command += [
+            "--quota",
+            f"{PLATFORM}.tracking=off",
+            "--option",
+            f"{PLATFORM}.write_key={KEY}",
+        ]
+        command += ["--while-stdin-open"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            url = json.loads(process.stdout.readline())[PLATFORM]
+            try:
+                yield url, psutil.Process(process.pid)
+            finally:
+                process.kill()
+
+    @contextmanager
+    def worker(self, profile: Path | None) -> Iterator[tuple[Path, psutil.Process]]:
+        log = self.folder / f"worker-{self._versions}.log"
+        command = [sys.executable, "-m", "benchmarks.worker"]
+        command += ["--serve", self.stack.bootstrap_servers, self.stack.registry_url]
+        command += ["--profile", str(profile)] if profile else []
+        with (
+            log.open("wb") as out,
+            subprocess.Popen(
+                command, stdout=out, stderr=out, env={**os.environ, "BENCH_WRITE_KEY": KEY}
+            ) as process,
+        ):
+            try:
+                yield log, psutil.Process(process.pid)
+            except BaseException:
+                print(log.read_text()[-3000:], file=sys.stderr)
+                raise
+            finally:
+                process.terminate()
+                try:
+                    process.wait(15)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def _row(number: int) -> UploadRow:
+    """Twenty fields, about 1 KB, as a contact has."""
+    values: dict[str, Any] = {
+        "email": f"person{number}@example.com",
+        "firstName": f"Ann {number % 997}",
+        "lastName": f"Lee {number % 7919}",
+        "score": number % 100,
+        "address.city": "Mülheim an der Ruhr",
+        "company.name": f"ACME {number % 5000} Holding",
+    }
+    values |= {
+        f"property_{n}": f"{number * (n + 7) % 999_983:06} value of it" * 2 for n in range(14)
+    }
+    return UploadRow(
+        row_id=f"{number:032x}", event_id=f"{number:032x}", person=f"{number:032x}",
+        record_no=number, occurred_ms=1_764_000_000_000 + number,
+        fields=msgspec.json.encode(values),
+    )  # fmt: skip
+
+
+def _written(url: str) -> int:
+    return httpx.get(f"{url}/_sim/stats").json()["rows"].get("written", 0)
+
+
+def _until(rows: Any, least: int) -> int:
+    deadline = time.monotonic() + WAIT_S
+    while (now := rows()) < least:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{now} rows of {least} within {WAIT_S:g} s")
+        time.sleep(0.05)
+    return now
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+if __name__ == "__main__":
+    main()
