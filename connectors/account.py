@@ -5,17 +5,16 @@ then, so that what goes out is small and quick where the quota is free, and full
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 import structlog
 
 from connectors import halting, jobs, matching, readback, uploads
-from connectors.base import JobSpec, ObjectSpec
 from connectors.gate import Gate
 from connectors.handover import Inherited, Intended
 from connectors.http import Trail, trail
+from connectors.intents import Intents
 from connectors.jobs import Jobs
 from connectors.lanes import Item, Lane, Lanes, Place, Stage, Taken
 from connectors.limits import Limits
@@ -28,7 +27,6 @@ from connectors.settling import Request, Send, Settled, wall_ms
 from ratelimits import registry
 from schemas.commands import Priority
 from schemas.ids import derive
-from schemas.topics import HANDOVER
 
 __all__ = ["Account"]
 
@@ -68,10 +66,7 @@ class Account:
         self.small: dict[str, int] = {}
         """Those that time-outs made small, to full requests answered since."""
         self.jobs = Jobs(self)
-        self.intents: dict[str, Intended] = {}
-        """Row id to the intent under which it was sent, by us or by a predecessor."""
-        self._intended: Counter[str] = Counter()
-        """Key of an intent to rows whose fates are not durable yet."""
+        self.intents = Intents(self)
         self.connections: set[str] = set()
         self.readers: dict[tuple[str, str, tuple[str, ...]], Reader] = {}
         """By connection, object type and fields."""
@@ -96,8 +91,7 @@ class Account:
                 self.limits.restore(lease)
             except ValueError as error:  # an older make's: worth a second of quota
                 log.error("lease cannot be read", account=self.name, error=str(error))
-        self.intents = dict(inherited.intents.get(self.name, {}))
-        self._intended.update(held.key for held in self.intents.values())
+        self.intents.inherit(inherited.intents.get(self.name, {}))
         halting.inherit(self, inherited.learned.get(self.name))
 
     def take(
@@ -106,7 +100,7 @@ class Account:
     ) -> None:  # fmt: skip
         """The rows of an UploadBatch. Each gets its fate, now or later; `go` starts them."""
         for item in self._items(taken, rows, attempts, waited_s):
-            if held := self.intents.get(item.row.row_id):
+            if held := self.intents.of(item.row.row_id):
                 self._sent_before(item, held)
             elif fate := self._at_once(item):
                 self.settle(item, fate)
@@ -161,25 +155,6 @@ class Account:
             self.jobs.put(item, held.receipt)
         else:
             readback.begin(self, item, Unknown(KILLED))
-
-    async def intend(self, items: Sequence[Item], request: Request, receipt: str = "") -> None:
-        """Make durable that these rows are about to be sent. Raises KafkaException."""
-        ids = [item.row.row_id for item in items]
-        key = await self.office.intend(self.partition, self.name, request.request_id, ids, receipt)
-        self.intents.update(dict.fromkeys(ids, Intended(key, receipt)))
-        self._intended[key] += len(ids)
-
-    def intent_done(self, row_id: str) -> None:
-        """A row that was not sent after all, or that the platform is known to have left alone."""
-        if (held := self.intents.pop(row_id, None)) is not None:
-            self.intent_kept(held.key)
-
-    def intent_kept(self, key: str) -> None:
-        """The fate of one of its rows is durable."""
-        self._intended[key] -= 1
-        if self._intended[key] <= 0:
-            del self._intended[key]
-            self.office.also([Send(HANDOVER, None, key, self.partition)], self.partition)
 
     def relimit(self, limits: registry.Limits) -> None:
         """Other figures hold from now on."""
@@ -318,20 +293,10 @@ class Account:
         spec = self.office.client(lane.connection).spec.objects[lane.object_type]
         if lane.stage is Stage.match:
             return spec.match_rows_max, spec.match_bytes_max
-        if spec.job is not None and self._as_job(spec.job, spec, lane):
+        if spec.job is not None and self.jobs.takes(spec.job, spec, lane):
             return spec.job.rows_max, spec.job.bytes_max
         rows_max = min(spec.batch_rows_max, self.rows_max.get(lane.object_type, 1 << 30))
         return rows_max, spec.batch_bytes_max or BYTES_MAX
-
-    def _as_job(self, job: JobSpec, spec: ObjectSpec, lane: Lane) -> bool:
-        waiting = self.lanes.waiting(lane)
-        return (
-            waiting >= job.rows_min
-            and lane.priority in (Priority.bulk, Priority.replay)
-            and len(self.jobs.running) < jobs.AT_ONCE_MAX
-            and job.takes(self.lanes.first(lane).row)
-            and jobs.worth(job, spec.batch_rows_max, waiting, self.limits.part_left(lane.group))
-        )
 
     # ---- what becomes of rows
 
@@ -346,8 +311,8 @@ class Account:
         item.attempts += isinstance(outcome, Parked) and request is not None
         taken = item.taken
         taken.settled.append(Settled(item, outcome, request, position, wall_ms()))
-        if (held := self.intents.pop(item.row.row_id, None)) is not None:
-            taken.intents.append(held.key)  # stands until this fate is durable
+        if key := self.intents.settled(item.row.row_id):
+            taken.intents.append(key)
         self.office.fated(taken)
 
     def withdraw(self, item: Item) -> None:

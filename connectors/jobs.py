@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from connectors import uploads
-from connectors.base import JobConnector, JobSpec, PlatformError
+from connectors.base import JobConnector, JobSpec, ObjectSpec, PlatformError
 from connectors.http import Trail, trail
 from connectors.lanes import Item, Lane, Place
 from connectors.office import Client
@@ -87,6 +87,17 @@ class Jobs:
         self.account = account
         self.running: dict[str, Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def takes(self, job: JobSpec, spec: ObjectSpec, lane: Lane) -> bool:
+        """Whether the rows that wait in a lane go as one."""
+        lanes, waiting = self.account.lanes, self.account.lanes.waiting(lane)
+        return (
+            waiting >= job.rows_min
+            and lane.priority in (Priority.bulk, Priority.replay)
+            and len(self.running) < AT_ONCE_MAX
+            and job.takes(lanes.first(lane).row)
+            and worth(job, spec.batch_rows_max, waiting, self.account.limits.part_left(lane.group))
+        )
 
     def put(
         self, item: Item, receipt: str, *, request: Request | None = None, since_ms: int = 0,
@@ -182,7 +193,7 @@ class Jobs:
                 continue  # handed on meanwhile: asked anew by whoever reads it
             item.job = None
             if isinstance(outcome, Retry):
-                account.intent_done(item.row.row_id)  # the job has left it alone
+                account.intents.void(item.row.row_id)  # the job has left it alone
             uploads.row(account, account.lane_of(item), item, outcome, job.request, position)
         account.gate.wrote()
         account.go()
@@ -196,7 +207,7 @@ async def upload(
     receipt, outcome = "", None
     try:
         receipt = await connector.open_job(lane.object_type, [item.row for item in items])
-        await account.intend(items, request, receipt)
+        await account.intents.make(items, request, receipt)
         await connector.start_job(receipt)
     except PlatformError as error:
         outcome = connector.handle_error(error)
@@ -206,7 +217,7 @@ async def upload(
     if outcome is not None and not (receipt and isinstance(outcome, Retry)):
         # Nothing was started, or it was refused. (Started without an answer: the job will tell.)
         for item in items:
-            account.intent_done(item.row.row_id)
+            account.intents.void(item.row.row_id)
         uploads.judge(account, connector, lane, items, _all(outcome, items), request, of)
         return
     if outcome is None:

@@ -52,7 +52,7 @@ async def upload(
     office, rows = account.office, [item.row for item in items]
     unsafe = items[0].spec.repeat == "unsafe"
     if unsafe:
-        await account.intend(items, request)
+        await account.intents.make(items, request)
     try:
         outcomes = await client.connector.upload_batch(lane.object_type, rows)
     except Exception as error:  # noqa: BLE001 - whatever a connector throws is the rows' fault at most

@@ -300,7 +300,7 @@ class Worker:
         for taken in finished:
             if (account := self.accounts.get(taken.account)) is not None:
                 for key in taken.intents:
-                    account.intent_kept(key)
+                    account.intents.kept(key)
 
     def also(self, sends: list[Send], partition: int) -> None:
         self._commits.also(sends, partition)

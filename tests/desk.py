@@ -163,7 +163,7 @@ class Desk:
             self.twice[row_id] += 1
             self.fates[row_id] = settled.outcome
         for key in taken.intents:
-            self.account.intent_kept(key)
+            self.account.intents.kept(key)
 
     def also(self, sends: list[Send], partition: int) -> None:
         for send in sends:

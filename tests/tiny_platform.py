@@ -24,6 +24,7 @@ from connectors.base import (
     Fetch,
     Found,
     Http,
+    JobSpec,
     ObjectSpec,
     Page,
     PlatformError,
@@ -38,7 +39,8 @@ class TinyConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class Tiny:
-    """People, upserted by our key; letters, sent once each."""
+    """People, upserted by our key, also in jobs; guests, made anew by each request; letters, sent
+    once each."""
 
     spec: ClassVar[Spec] = Spec(
         platform="tiny",
@@ -49,6 +51,14 @@ class Tiny:
             "person": ObjectSpec(
                 kind="state", repeat="safe", batch_rows_max=50, key_field="our_key",
                 match_rows_max=20, read_rows_max=5,
+            ),
+            "crowd": ObjectSpec(
+                kind="state", repeat="safe", batch_rows_max=5, key_field="our_key",
+                job=JobSpec(rows_min=20, rows_max=200, bytes_max=1_000_000, calls=3),
+            ),
+            "guest": ObjectSpec(
+                kind="state", repeat="unsafe", batch_rows_max=10, key_field="our_key",
+                match_rows_max=20,
             ),
             "letter": ObjectSpec(kind="fact", repeat="unsafe", batch_rows_max=10),
         },
@@ -92,6 +102,24 @@ class Tiny:
             return [self.handle_error(error)] * len(rows)
         return [_verdict(v) for v in answer]
 
+    async def open_job(self, object_type: str, rows: Sequence[Row]) -> str:
+        body = [{"id": r.object_id, "key": r.person, "row": r.row_id, **r.fields} for r in rows]
+        return msgspec.json.decode(await self._call("POST", "/job", body))["receipt"]
+
+    async def start_job(self, receipt: str) -> None:
+        await self._call("POST", "/start", {"receipt": receipt})
+
+    async def check_job(
+        self, object_type: str, receipt: str, rows: Sequence[Row]
+    ) -> list[Outcome] | None:
+        answer = msgspec.json.decode(await self._call("POST", "/check", {"receipt": receipt}))
+        if answer["state"] == "open":
+            await self.start_job(receipt)
+        if answer["state"] != "done":
+            return None
+        verdicts = answer["verdicts"]
+        return [_verdict(verdicts[r.row_id]) for r in rows]
+
     def handle_error(self, error: PlatformError) -> Outcome:
         match error.status:
             case 401:
@@ -132,6 +160,10 @@ class Account:
     """(path, rows)"""
     writes: Counter[str] = field(default_factory=Counter)
     """Row id to how often it was applied."""
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Receipt to rows, state and verdicts."""
+    job_s: float = 0.5
+    """How long a job is worked at."""
     twice_at_once: int = 0
     times: list[float] = field(default_factory=list)
     """When each request came."""
@@ -172,6 +204,9 @@ class Account:
     latency_s: float = 0.0
     rows_max: int = 1000
     throttle: int = 0
+
+
+WRITES = ("person", "letter", "guest", "start")
 
 
 class TinyServer:
@@ -241,7 +276,7 @@ class TinyServer:
         with self._watched(account, path, body):
             await asyncio.sleep(account.latency_s)
             status, answer = self._answer(account, path, body, request.query)
-        if account.lose > 0 and request.method == "POST" and path in ("person", "letter"):
+        if account.lose > 0 and request.method == "POST" and path in WRITES:
             account.lose -= 1
             assert request.transport is not None
             request.transport.close()
@@ -274,6 +309,24 @@ class TinyServer:
                 if any(row.get("name") == "crashes" for row in body):
                     return 500, {}
                 return 200, [_upsert(account, row) for row in body]
+            case "guest":
+                return 200, [_invite(account, row) for row in body]
+            case "job":
+                receipt = f"job-{len(account.jobs) + 1}"
+                account.jobs[receipt] = {"state": "open", "rows": body, "due": 0.0}
+                return 200, {"receipt": receipt}
+            case "start":
+                job = account.jobs[body["receipt"]]
+                if job["state"] == "open":
+                    job |= {"state": "closed", "due": time.monotonic() + account.job_s}
+                return 200, {}
+            case "check":
+                if (job := account.jobs.get(body["receipt"])) is None:
+                    return 404, {"message": "no such job"}
+                if job["state"] == "closed" and time.monotonic() >= job["due"]:
+                    verdicts = {row["row"]: _upsert(account, row) for row in job["rows"]}
+                    job |= {"state": "done", "verdicts": verdicts}
+                return 200, {k: job[k] for k in ("state", "verdicts") if k in job}
             case "letter":
                 for row in body:
                     account.letters[row["row"]] += 1
@@ -303,6 +356,16 @@ class TinyServer:
 
 def _record(object_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": object_id, "values": values, "at_ms": 1_700_000_000_000}
+
+
+def _invite(account: Account, row: dict[str, Any]) -> dict[str, Any]:
+    """Whoever has no id is made anew, however often he is sent."""
+    object_id = row["id"] or f"g{len(account.objects) + 1}"
+    there = account.objects.setdefault(object_id, {})
+    there.update({k: v for k, v in row.items() if k not in ("id", "key", "row")})
+    there["our_key"] = row["key"]
+    account.writes[row["row"]] += 1
+    return {"say": "written", "id": object_id}
 
 
 def _upsert(account: Account, row: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from schemas import topics
-from schemas.commands import FetchPages, Priority, ReadObjects, Recall
+from schemas.commands import CheckJob, FetchPages, Priority, ReadObjects, Recall
 from schemas.control import Act, ActKind
 from schemas.outcomes import AccountState, OutcomeKind
 from tests.worker_world import World, until
@@ -353,6 +353,57 @@ def test_letters_are_sent_at_most_once(world):
     assert {fates[f"row-{n}"].kind for n in range(30, 35)} == {OutcomeKind.written}
     assert acme.requests.count(("letter", 5)) == 4
     assert set(acme.letters.values()) == {1}
+
+
+def test_a_job_outlives_a_kill_and_holds_up_nobody(world):
+    """Shows verdicts that come later: one job whoever asks about it, and a command's other rows
+    have their outcomes long before."""
+    world.connect("acme")
+    acme = world.server.accounts["acme"]
+    acme.job_s = 8.0
+    world.start()
+    rows = world.rows(60)
+    bad = world.row("bad").model_copy(update={"fields": b"{nonsense"})
+    world.upload("acme", [bad, *rows], object_type="crowd", priority=Priority.bulk)
+    more = world.rows(60, begin=100)
+    world.upload("acme", more, object_type="crowd", priority=Priority.bulk)
+    world.flush()
+    until(lambda: acme.jobs, what="a job")
+    world.fates(["row-bad"])
+    assert [job["state"] for job in acme.jobs.values()] == ["closed"]
+    commands = world.read(topics.commands_of(world.platform))
+    asked = [c for c in commands if isinstance(c, CheckJob)]
+    assert {c.receipt for c in asked} == {"job-1"}
+    assert {r.row_id for c in asked for r in c.rows} == {r.row_id for r in rows}
+    world.kill()
+    world.start()
+    fates = world.fates((r.row_id for r in (*rows, *more)), 60)
+    assert {o.kind for o in fates.values()} == {OutcomeKind.written}
+    assert set(acme.writes.values()) == {1}
+    assert len(acme.jobs) == 1
+
+
+def test_guests_that_may_be_there_are_looked_for_and_made_once(world):
+    """Shows a repeat that is unsafe, of what can be found: unanswered, and killed in between."""
+    world.connect("acme", match="email")
+    acme = world.server.accounts["acme"]
+    acme.lose = 1
+    world.start()
+    world.upload("acme", world.rows(5), object_type="guest")
+    world.flush()
+    until(lambda: acme.lose == 0, what="the first request is lost")
+    acme.latency_s = 3.0
+    late = world.rows(5, begin=10)
+    world.upload("acme", late, object_type="guest")
+    world.flush()
+    until(lambda: acme.requests.count(("guest", 5)) >= 2, what="the second is under way")
+    world.kill()
+    acme.latency_s = 0.0
+    world.start()
+    fates = world.fates([f"row-{n}" for n in (*range(5), *range(10, 15))], 60)
+    assert {o.kind for o in fates.values()} == {OutcomeKind.written}
+    keys = [o["our_key"] for o in acme.objects.values()]
+    assert sorted(keys) == sorted({o.person for o in fates.values()})
 
 
 def test_a_recalled_row_that_has_not_gone_out_comes_back(world):
