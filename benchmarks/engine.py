@@ -106,6 +106,10 @@ class Cluster:
     def topic(self, name: str) -> str:
         name = f"{name}-{uuid.uuid4().hex[:8]}"
         self.admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result()
+        deadline = time.monotonic() + 30
+        while self.admin.list_topics(name, timeout=10).topics[name].error is not None:
+            assert time.monotonic() < deadline, f"{name} is made, but not known"
+            time.sleep(0.05)
         return name
 
     def job(self, source: str, output: str, events: int, folder: str) -> dict[str, object]:
@@ -163,14 +167,16 @@ class Cluster:
 
 
 @contextmanager
-def running(variant: Variant, job: dict[str, object]) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    variant: Variant, job: dict[str, object], run_s_max: float = RUN_S_MAX
+) -> Iterator[subprocess.Popen[bytes]]:
     command, env = variant.command(job)
     with Path(str(job["data_dir"]), "log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=HERE.parent, env={**os.environ, **env}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=log,
         )  # fmt: skip
-    limit = threading.Timer(RUN_S_MAX, process.kill)
+    limit = threading.Timer(run_s_max, process.kill)
     limit.start()
     try:
         yield process
@@ -303,13 +309,18 @@ def latency(cluster: Cluster, seconds: float = 20.0, rate: int = 500) -> dict[st
     return {"p50_ms": cuts[49], "p95_ms": cuts[94], "p99_ms": cuts[98], "cpu": cpu / (seconds + 2)}
 
 
-def memory(cluster: Cluster, events: int) -> list[tuple[int, float]]:
-    """Resident MB of a worker while it works off so many events, written as it goes."""
+def memory(cluster: Cluster, events: int, cache_mb: int) -> list[tuple[int, float]]:
+    """Resident MB of a worker while it works off so many events, written as it goes.
+
+    RocksDB's cache fills with blocks of files that are long gone before it is full and lets go of
+    them. A small one shows within minutes whether anything else rises.
+    """
     source, output = cluster.topic("bench-in"), cluster.topic("bench-out")
     samples: list[tuple[int, float]] = []
     with TemporaryDirectory(prefix="bench-engine-") as folder:
         job = cluster.job(source, output, events, folder)
-        with running(Variant("ours", ours, 1.0), job) as process:
+        job["block_cache_bytes"] = cache_mb << 20
+        with running(Variant("ours", ours, 1.0), job, RUN_S_MAX + events / 1000) as process:
             worker = psutil.Process(process.pid)
 
             def pace(n: int) -> None:
@@ -334,6 +345,7 @@ def main() -> None:
     parser.add_argument(
         "--memory", type=int, default=0, help="events of the memory run, e.g. 5000000"
     )
+    parser.add_argument("--cache-mb", type=int, default=8, help="RocksDB's cache in that run")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the restore; 0: none")
     parser.add_argument("--latency", action="store_true", help="measure it too, about 30 s")
     parser.add_argument("--only", default="", help="variants whose name contains this")
@@ -366,7 +378,7 @@ def main() -> None:
             )
         if options.memory:
             print(f"\nmemory over {options.memory:,} events")
-            samples = memory(cluster, options.memory)
+            samples = memory(cluster, options.memory, options.cache_mb)
             half = [mb for n, mb in samples if n >= options.memory / 2]
             figures["memory_mb"] = samples
             print(f"second half: {min(half):.0f} to {max(half):.0f} MB")

@@ -21,6 +21,7 @@ def main(job: dict[str, str]) -> None:
         EngineSettings(
             group=job["group"], slot="0", bootstrap_servers=job["bootstrap_servers"],
             data_dir=Path(job["data_dir"]), checkpoint_s=float(job.get("checkpoint_s", 0.05)),
+            block_cache_bytes=int(job.get("block_cache_bytes", 64 << 20)),
         )
     )  # fmt: skip
     rows = app.table("rows")

@@ -17,6 +17,7 @@ from yarl import URL
 from streams.engine import metrics
 from streams.engine.chunk import Chunk, Codec, Decision, Failure, State, Table
 from streams.engine.exits import leave
+from streams.engine.memory import give_back_large_buffers
 from streams.engine.pins import check_pins
 from streams.engine.security import Unsupported, credentials
 from streams.engine.settings import EngineSettings
@@ -114,6 +115,7 @@ class EngineApp:
         anything. After 1 and 70 start it again.
         """
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the loop has its own
+        give_back_large_buffers()
         self._prepare()
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)

@@ -85,9 +85,7 @@ def _happen(
             other.may_leave = True  # the woken one may throw it out for a moment
             slots[slot] = other
     elif what < 0.35 and worker.has_taken:
-        worker.expected.add(0)
-        worker.process.terminate()
-        worker.process.wait(15)
+        worker.terminate()
         _after(world, slots, slot, empty_until)
     else:
         worker.kill()

@@ -114,7 +114,7 @@ def test_frozen_worker_whose_place_was_taken(stack: HasKafka, tmp_path: Path) ->
         new = world.started(world.start("0", data_dir=tmp_path / "other"))
         old.may_leave = True
         old.wake()
-        wait(lambda: old.code is not None, 10, "the old worker leaves")
+        wait(lambda: old.code is not None, 20, "the old worker leaves")
         assert old.code == 70, old.tail()
         world.stop_feeding()
         world.settle(40)
