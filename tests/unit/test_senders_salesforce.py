@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from schemas.events import EventKind
 from tests.unit.senders_kit import CASES, NOW_MS, SECRET, SESSION, notification, soap
+from webhook_gateway.senders import envelope
 from webhook_gateway.senders.base import Event, Refused, Request, Unparseable
-from webhook_gateway.senders.salesforce import ACK, NOTIFICATIONS_MAX, Sender, cut_session
+from webhook_gateway.senders.envelope import NOTIFICATIONS_MAX
+from webhook_gateway.senders.salesforce import ACK, Sender, cut_session
 
 CASE = CASES["salesforce"]
 
@@ -331,3 +333,40 @@ def test_no_bytes_make_it_raise(inserted: bytes, at: int, dropped: int) -> None:
     parts = CASE.sender().parse(request)
     assert all(isinstance(part, Event | Unparseable) for part in parts)
     assert SECRET.encode() not in b"".join(part.payload for part in parts)
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=12).filter(
+    lambda text: not set(text) & {"\ufffe", "\uffff"}
+)
+strange = st.sampled_from(
+    ["", " ", "<!-- x -->", "<![CDATA[a<b]]>", "<?x Notification?>", "<Notification/>", "<n:x/>",
+     "Notification", "<notifications/>", "&#65;&#x42;&apos;", "<sf:Id>7</sf:Id>",
+     "<x:y:z>1</x:y:z>", "<a>" * 40 + "</a>" * 40,
+     '<sf:Email xsi:nil="true"/>', "<sf:Owner><sf:Name>n</sf:Name></sf:Owner>", "</sObject>", "\r"]
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from("ABCD"), texts), max_size=3),
+    strange,
+    st.floats(0, 1),
+)
+def test_a_plain_envelope_is_read_as_step_by_step(
+    records: list[dict[str, str]], put: str, where: float
+) -> None:
+    body = soap(*(notification(n, **fields) for n, fields in enumerate(records))).decode()
+    at = body.find(">", int(where * (len(body) - 1))) + 1
+    for text in (body, body[:at] + put + body[at:]):
+        read: list[Any] = []
+        for way in (envelope.notifications, envelope.stepwise):
+            try:
+                found = way(text.encode())
+            except envelope.Broken as error:
+                read.append(str(error))
+            else:
+                read.append([[getattr(n, slot) for slot in n.__slots__] for n in found])
+        assert read[0] == read[1]
+
+
+def test_what_salesforce_writes_is_plain() -> None:
+    assert envelope.plain(soap(notification(1), notification(2, Name="A & B"))) is not None

@@ -90,7 +90,8 @@ def when(value: Any, received_ms: int) -> tuple[int, bool]:
 
 def _written(value: str) -> tuple[int, bool] | None:
     try:
-        parsed = datetime.fromisoformat(BLANK_BEFORE_ZONE.sub("", value).removesuffix("UTC"))
+        plain = BLANK_BEFORE_ZONE.sub("", value) if " " in value else value
+        parsed = datetime.fromisoformat(plain.removesuffix("UTC"))
         exact = len(value) > len("2026-01-31")
         zoned = parsed.tzinfo is not None or value.endswith("UTC")
     except ValueError:

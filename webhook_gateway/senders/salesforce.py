@@ -10,12 +10,9 @@ Traps    fields that are empty are left out, so a record is never known whole; o
          order mark or line break may come first; no notification at all is a good body
 """
 
-import contextlib
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, ClassVar
-from xml.parsers import expat
+from typing import ClassVar
 
 from pydantic import BaseModel, Field, SecretStr
 
@@ -29,11 +26,10 @@ from webhook_gateway.senders.base import (
     Unparseable,
     matches,
 )
+from webhook_gateway.senders.envelope import Broken, Notification, notifications, organization
 from webhook_gateway.senders.proofs import url_secrets
 from webhook_gateway.senders.reading import canonical, when
 
-NOTIFICATIONS_MAX = 1_000  # documented are 100; room for a change of theirs, still a bound
-DEPTH_MAX = 32
 ID_CHARACTERS = 15  # the same id comes with 15 characters or 18; the last three are a check sum
 
 ACK = (
@@ -45,7 +41,7 @@ ACK = (
 
 SESSIONS_MAX = 10_000
 PREFIX_MAX = 80  # of an element's name
-NAME = re.compile(rb"sessionid")
+NAME = b"sessionid"
 # Possessive: no input makes a search go back and try again.
 OPENING = re.compile(rb"<(?:[^\s<>/:\"']++:)?sessionid(?=[\s>/])")
 ATTRIBUTES = re.compile(rb"""(?:[^<>"']++|"[^"]*+"|'[^']*+')*+>""")
@@ -69,21 +65,23 @@ def cut_session(body: bytes) -> bytes:
     a body that is broken. A body in an encoding that hides it is not kept at all, nor is one that
     has more of them than anybody sends: anybody may send one."""
     low = body.lower()
-    if b"\0" in body or low.count(b"sessionid") > SESSIONS_MAX:  # UTF-16; Salesforce sends UTF-8
+    if b"\0" in body or low.count(NAME) > SESSIONS_MAX:  # UTF-16; Salesforce sends UTF-8
         return b""
     kept: list[bytes] = []
     at, inside = 0, False  # what is kept goes on from here; in a SessionId that began before
-    for name in NAME.finditer(low):
-        start = low.rfind(b"<", max(at, name.start() - PREFIX_MAX), name.start())
+    end = 0
+    while (name := low.find(NAME, end)) >= 0:
+        end = name + len(NAME)
+        start = low.rfind(b"<", max(at, name - PREFIX_MAX), name)
         if start < 0:
             continue
         if inside:
             if CLOSING.match(low, start):
                 at, inside = start, False
-        elif (opening := OPENING.match(low, start)) and opening.end() == name.end():
-            tag = ATTRIBUTES.match(low, name.end())
+        elif (opening := OPENING.match(low, start)) and opening.end() == end:
+            tag = ATTRIBUTES.match(low, end)
             if tag is None:
-                return b"".join([*kept, body[at : name.end()]])
+                return b"".join([*kept, body[at:end]])
             if not tag[0].endswith(b"/>"):
                 kept.append(body[at : tag.end()])
                 at, inside = tag.end(), True
@@ -116,145 +114,19 @@ class Sender:
             good |= matches(given, self._secrets)
         if not good:
             raise Refused(401, "secret wrong")
-        found = _organization(request.body)
+        found = organization(request.body)
         if not matches(found[:ID_CHARACTERS], (self._organization,)):
             raise Refused(401, "organisation wrong")
 
     def parse(self, request: Request) -> list[Part]:
         try:
-            found = _notifications(_begin(request.body))
-        except (expat.ExpatError, _Stopped) as error:
-            why = error.reason if isinstance(error, _Stopped) else "not well-formed XML"
-            return [Unparseable(-1, request.body, why)]
+            found = notifications(request.body)
+        except Broken as error:
+            return [Unparseable(-1, request.body, str(error))]
         return [_part(n, f, request.received_ms) for n, f in enumerate(found)]
 
 
-class _Stopped(Exception):
-    """The parser need not, or must not, go on."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-def _begin(body: bytes) -> bytes:
-    """Without what some senders put before the XML declaration, where it may not be."""
-    return body.removeprefix(b"\xef\xbb\xbf").lstrip()
-
-
-def _parser() -> Any:
-    """UTF-8 whatever the document says of itself; no document type, so no entities of its own."""
-    parser = expat.ParserCreate("utf-8")
-    parser.buffer_text = True
-
-    def refuse(*_: Any) -> None:
-        raise _Stopped("a document type")
-
-    parser.StartDoctypeDeclHandler = refuse
-    return parser
-
-
-@lru_cache(maxsize=4096)  # names of fields are few and come again, but the sender chooses them
-def _local(name: str) -> str:
-    return name.rpartition(":")[2]
-
-
-def _organization(body: bytes) -> str:
-    """OrganizationId of the message, read no further than it; empty where there is none."""
-    parser = _parser()
-    path: list[str] = []
-    found: list[str] = []
-
-    def start(name: str, _: Any) -> None:
-        path.append(_local(name))
-        if len(path) > DEPTH_MAX or path[-1] == "Notification":
-            raise _Stopped("before any OrganizationId")
-
-    def end(_: str) -> None:
-        if path.pop() == "OrganizationId" and path[-1:] == ["notifications"]:
-            raise _Stopped("found")
-
-    def character(data: str) -> None:
-        if path[-2:] == ["notifications", "OrganizationId"]:
-            found.append(data)
-
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = character
-    with contextlib.suppress(expat.ExpatError, _Stopped):
-        parser.Parse(_begin(body), True)
-    return "".join(found).strip()
-
-
-class _Found:
-    """One notification."""
-
-    __slots__ = ("fields", "notification_id", "object_type", "payload")
-
-    def __init__(self) -> None:
-        self.notification_id = self.object_type = ""
-        self.fields: dict[str, str | None] = {}
-        self.payload = b""
-
-
-def _notifications(body: bytes) -> list[_Found]:
-    """All of them, in order. A field that lies inside of another is named by its path:
-    `Owner.Name`. Raises ExpatError, _Stopped.
-
-    Closures, and text that is collected without a call of Python: this runs for every field.
-    """
-    parser = _parser()
-    parser.ordered_attributes = True  # a list, mostly empty
-    found: list[_Found] = []
-    path: list[str] = []
-    text: list[str] = []
-    now = _Found()
-    base = began = 0  # depth of the notification that is open, or 0; where it begins
-    leaf = nil = False
-
-    def start(name: str, attributes: list[str]) -> None:
-        nonlocal base, began, now, leaf, nil
-        local = _local(name)
-        path.append(local)
-        text.clear()
-        if len(path) > DEPTH_MAX:
-            raise _Stopped("nested too deep")
-        if base:
-            leaf, nil = True, False
-            if attributes:
-                told = {_local(n): v for n, v in zip(*[iter(attributes)] * 2, strict=True)}
-                nil = told.get("nil") in ("true", "1")
-                if local == "sObject" and len(path) == base + 1:
-                    now.object_type = _local(told.get("type", "").strip())
-        elif local == "Notification" and path[-2:-1] == ["notifications"]:
-            if len(found) >= NOTIFICATIONS_MAX:
-                raise _Stopped(f"more than {NOTIFICATIONS_MAX} notifications")
-            base, began, now = len(path), parser.CurrentByteIndex, _Found()
-
-    def end(_: str) -> None:
-        nonlocal base, leaf
-        depth = len(path)
-        if base and depth == base:
-            at = parser.CurrentByteIndex
-            alone = body[at - 2 : at] == b"/>" and body.index(b">", began) + 1 == at
-            # `<Notification/>` has ended already
-            now.payload = body[began : at if alone else body.index(b">", at) + 1]
-            found.append(now)
-            base = 0
-        elif leaf and depth > base + 1 and path[base] == "sObject":
-            field = path[-1] if depth == base + 2 else ".".join(path[base + 1 :])
-            now.fields[field] = None if nil else "".join(text)
-        elif leaf and depth == base + 1 and path[-1] == "Id":
-            now.notification_id = "".join(text).strip()
-        leaf = False
-        path.pop()
-
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = text.append
-    parser.Parse(body, True)
-    return found
-
-
-def _part(position: int, found: _Found, received_ms: int) -> Part:
+def _part(position: int, found: Notification, received_ms: int) -> Part:
     if not found.notification_id or not found.object_type:
         return Unparseable(position, found.payload, "a notification without id or record")
     fields = found.fields
