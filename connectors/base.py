@@ -7,7 +7,7 @@ its access token.
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
@@ -32,6 +32,7 @@ __all__ = [
     "PlatformError",
     "Row",
     "Spec",
+    "iso",
     "milliseconds",
 ]
 
@@ -160,6 +161,8 @@ class Changes:
     fields: tuple[str, ...] = ()
     rows_max: int = 0
     """0: the platform's largest page."""
+    since_ms: int = 0
+    """With an empty cursor: only what changed then or later. Who cannot tell gives everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,11 @@ class Found:
         platforms that compare text without case."""
         value = str(msgspec.json.decode(self.values).get(field) or "")
         return replace(self, key=asked.get(value.lower(), value))
+
+
+def iso(at_ms: int) -> str:
+    """ISO 8601 to the second, UTC: `2026-11-26T02:30:00Z`."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def milliseconds(text: str | None) -> int:

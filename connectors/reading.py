@@ -104,7 +104,8 @@ async def _pages(
         total = await _count(account, client, taken.object_type, spec.count_quota)
     for _ in range(max(1, command["pages_max"])):
         try:
-            page = await _ask(account, client, Changes(taken.object_type, cursor, fields), quota)
+            asked = Changes(taken.object_type, cursor, fields, since_ms=command["since_ms"])
+            page = await _ask(account, client, asked, quota)
         except PlatformError:
             if pages:
                 return Fetched(pages, cursor, False, total)
@@ -138,16 +139,22 @@ async def _ask(account: "Account", client: Client, request: Fetch, quota: str) -
 def _fetched(
     platform: str, taken: Taken, command: dict[str, Any], fetched: Fetched, wire: Wire
 ) -> Iterator[Send]:
-    """The events of these pages and their journal entry."""
+    """The events of these pages and their journal entry.
+
+    Of a backfill: changes of no run, each with the same id however often it is compared.
+    """
     run, record_no, now_ms = taken.run, command["record_no"], wall_ms()
+    backfill = command["backfill"]
     notes: list[dict[str, Any]] = []
     for page in fetched.pages:
         for found in page.records:
             key = ids.object_key(taken.connection, taken.object_type, found.object_id)
-            event_id = ids.fetched_event_id(run, key, found.payload)
+            event_id = ids.fetched_event_id("" if backfill else run, key, found.payload)
             yield _event(
-                platform, taken, found, key, event_id, Origin.fetch, record_no, now_ms, wire
-            )
+                platform, taken, found, key, event_id,
+                Origin.backfill if backfill else Origin.fetch, "" if backfill else run,
+                -1 if backfill else record_no, now_ms, wire,
+            )  # fmt: skip
             notes.append(
                 {
                     "row_id": ids.row_id(event_id, taken.sync),
@@ -168,7 +175,7 @@ def _fetched(
 
 def _event(
     platform: str, taken: Taken, found: Found, key: str, event_id: str, origin: Origin,
-    record_no: int, now_ms: int, wire: Wire,
+    run: str, record_no: int, now_ms: int, wire: Wire,
 ) -> Send:  # fmt: skip
     kind = EventKind.deleted if found.archived else EventKind.updated
     value = wire.event(
@@ -180,7 +187,7 @@ def _event(
             "object_id": found.object_id,
             "kind": kind.value,
             "origin": origin.value,
-            "run": taken.run,
+            "run": run,
             "record_no": record_no,
             "occurred_ms": found.occurred_ms or now_ms,
             "time_certain": found.occurred_ms > 0,
@@ -309,7 +316,7 @@ def _read(
         key = ids.object_key(taken.connection, taken.object_type, object_id)
         name = f"read:{platform}:{taken.partition}:{taken.offset}"
         event_id = ids.fetched_event_id(name, key, found.payload)
-        yield _event(platform, taken, found, key, event_id, Origin.read, -1, now_ms, wire)
+        yield _event(platform, taken, found, key, event_id, Origin.read, "", -1, now_ms, wire)
 
 
 async def _failed(

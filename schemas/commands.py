@@ -68,6 +68,15 @@ class FetchPages(Message):
     record_no: int = Field(description="Number that the first record gets.")
     pages_max: int
     step: int = Field(description="Nth fetch command of the run; a repeat has the same number.")
+    backfill: bool = Field(
+        default=False,
+        description="True: no run of a sync. What is read are changes like those of webhooks, "
+        "marked as made up for; `run` is the name of the comparison that asks.",
+    )
+    since_ms: int = Field(
+        default=0,
+        description="With an empty cursor: only what changed since then, where the platform can.",
+    )
 
 
 class ReadObjects(Message):

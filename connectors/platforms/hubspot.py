@@ -139,6 +139,8 @@ class HubSpot:
     async def _searched(self, request: Changes) -> Page:
         limit = min(request.rows_max or search.PAGE_RECORDS, search.PAGE_RECORDS)
         place = search.Place.of(request.cursor)
+        if not request.cursor:
+            place = search.Place(request.since_ms)
         query = place.query(request.fields, limit)
         answer = self._page(await self._call("POST", "/crm/v3/objects/contacts/search", query))
         records, place, last = place.after(answer.records, limit)

@@ -30,6 +30,7 @@ from connectors.base import (
     PlatformError,
     Row,
     Spec,
+    iso,
     milliseconds,
 )
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
@@ -79,6 +80,8 @@ class Mailchimp:
         match request:
             case Changes(cursor=cursor, rows_max=rows_max):
                 since, _, offset = cursor.partition("|")
+                if request.since_ms and not cursor:
+                    since = iso(request.since_ms)
                 count = min(rows_max or PAGE_RECORDS, PAGE_RECORDS)
                 params = {"count": str(count), "offset": offset or "0"}
                 params |= {"sort_field": "last_changed", "sort_dir": "ASC"}

@@ -30,6 +30,7 @@ from connectors.base import (
     PlatformError,
     Row,
     Spec,
+    iso,
 )
 from connectors.oauth import LoginRefused, Tokens, login
 from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
@@ -110,6 +111,8 @@ class Salesforce:
         match request:
             case Changes(object_type=kind, cursor=cursor, fields=fields, rows_max=rows_max):
                 limit = min(rows_max or PAGE_RECORDS, PAGE_RECORDS)
+                if request.since_ms and not cursor:
+                    cursor = str(Place(iso(request.since_ms)))
                 return await self._changes(kind, cursor, fields, limit)
             case ByIds(object_type=kind, ids=ids, fields=fields):
                 return await self._query(kind, fields, f"Id IN ({listed(ids)})")
