@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from syncline.demo import broken
+from syncline.demo_report import broken
 
 
 @pytest.mark.timeout(420)
