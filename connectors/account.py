@@ -48,6 +48,7 @@ KILLED = "sent by a worker that was killed before the answer came"
 FOUND = ("ambiguous_match", "matched_another")
 """Reasons to park a row of which it is known that it was not applied."""
 Carry = Callable[..., Awaitable[None]]
+LOOK_S = 0.5
 BYTES_MAX = 4_000_000
 """Of a request, where the platform names no bound."""
 
@@ -57,7 +58,7 @@ class Account:
 
     def __init__(self, name: str, partition: int, office: Office, limits: Limits) -> None:
         self.name, self.partition, self.office, self.limits = name, partition, office, limits
-        self.gate = Gate()
+        self.gate = Gate(name, office.breaker)
         self.lanes = Lanes()
         self.rows: dict[str, Item] = {}
         """By row id, in the order in which they came."""
@@ -392,7 +393,7 @@ class Account:
 
     def _why_waiting(self, item: Item, now_s: float) -> tuple[str, int]:
         if self.gate.why:
-            wait_s = max(5.0, self.gate.until_s - now_s)
+            wait_s = max(5.0, self.gate.wait_s(now_s))
             return f"{self.office.platform} gives no good answer: {self.gate.why}", _in(wait_s)
         group = self.lane_of(item).group
         reason, wait_s = self.limits.why(group, item.priority)
@@ -433,10 +434,14 @@ class Account:
     async def _until_open(self) -> None:
         """Wait; ask something cheap where that is needed; then go on."""
         while not self.gate.stopping:
-            wait_s = self.gate.until_s - self.office.now_s()
+            now_s = self.office.now_s()
+            wait_s = self.gate.wait_s(now_s)
             if wait_s > 0:
-                await asyncio.sleep(wait_s)
+                await asyncio.sleep(min(wait_s, LOOK_S))  # the platform may answer somebody else
             elif self.gate.probes:
+                if not self.gate.platform.turn(self.name, now_s):
+                    await asyncio.sleep(LOOK_S)
+                    continue
                 await halting.probe(self)
             else:
                 break
@@ -452,6 +457,7 @@ class Account:
 
     def cut_off(self) -> None:
         """The account has another owner: nothing more is sent, no answer is waited for."""
+        self.gate.platform.forget(self.name)
         self.gate.stopping = True
         for task in list(self._tasks):
             task.cancel()

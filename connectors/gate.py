@@ -4,10 +4,13 @@ Four things close it. *Held*: a person closed it, and only a person opens it; no
 meanwhile. *Trouble*: the platform gives no good answer; short waits, and after a few
 the platform is asked something cheap before rows are tried again. *Halted*: the platform or our
 configuration says that nothing will work until somebody acts; everything goes back, and a probe
-finds out when that has happened. *Stopping*: the account is handed to another worker.
+finds out when that has happened. *Stopping*: the account is handed to another worker. Beside them
+the platform as a whole may be down (`breaker`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from connectors.breaker import Breaker
 
 __all__ = ["Gate"]
 
@@ -21,6 +24,9 @@ HALTED_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 class Gate:
     """Of one account."""
 
+    name: str = ""
+    platform: Breaker = field(default_factory=Breaker)
+    """Shared with the other accounts of the platform."""
     held: str = ""
     """Who closed it, and why; empty: nobody has."""
     halted: str = ""
@@ -33,7 +39,9 @@ class Gate:
     faults: int = 0
     """Waits without a good answer in between."""
     until_s: float = 0.0
-    """Nothing starts before."""
+    """Nothing starts before, unless the platform is found to answer again meanwhile."""
+    failed_s: float = 0.0
+    """Last fault."""
     answered_s: float = 0.0
     """Last good answer."""
     why: str = ""
@@ -41,7 +49,14 @@ class Gate:
     stopping: bool = False
 
     def open(self, now_s: float) -> bool:
-        return not (self.shut or self.stopping or now_s < self.until_s or self.probes)
+        return not (self.shut or self.stopping or self.wait_s(now_s) > 0 or self.probes)
+
+    def wait_s(self, now_s: float) -> float:
+        """How long until anything may start, or be asked; 0 or less: now."""
+        mended = not self.halted and self.platform.answered_s > self.failed_s
+        if now_s < self.until_s and not mended:
+            return self.until_s - now_s
+        return self.platform.wait_s(self.name, now_s)
 
     @property
     def shut(self) -> str:
@@ -51,10 +66,12 @@ class Gate:
     @property
     def probes(self) -> bool:
         """The platform is to be asked something cheap before the next row goes out."""
-        return not self.held and (bool(self.halted) or self.faults >= PROBE_AFTER)
+        trouble = self.faults >= PROBE_AFTER or self.platform.shut
+        return not self.held and (bool(self.halted) or trouble)
 
     def answered(self, now_s: float) -> None:
         """A good answer."""
+        self.platform.answered(now_s)
         self.answered_s = now_s
         self.faults, self.until_s, self.why = 0, 0.0, ""
 
@@ -65,10 +82,11 @@ class Gate:
     def failed(self, now_s: float, why: str) -> None:
         """No answer, or a fault of the platform. Requests that were under way together count
         once."""
-        self.why = why
+        self.why, self.failed_s = why, now_s
         if now_s >= self.until_s:
             self.until_s = now_s + TROUBLE_S[min(self.faults, len(TROUBLE_S) - 1)]
             self.faults += 1
+            self.platform.failed(self.name, now_s)
 
     def halt(self, now_s: float, now_ms: int, why: str) -> None:
         self.halted, self.halted_ms = why, now_ms
@@ -79,6 +97,10 @@ class Gate:
         """Somebody acted, or a probe succeeded."""
         self.halted, self.halted_ms, self.misconfigured = "", 0, False
         self.answered(now_s)
+
+    def heard(self, now_s: float) -> None:
+        """A refusal: whatever is wrong with us, the platform is there."""
+        self.platform.answered(now_s)
 
     def still_halted(self, now_s: float) -> None:
         """A probe failed."""

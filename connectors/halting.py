@@ -125,6 +125,8 @@ async def probe(account: "Account") -> None:
 def _probed(account: "Account", group: str, outcome: Outcome) -> None:
     """The answer to a probe was no good one."""
     gate, now_s = account.gate, account.office.now_s()
+    if not isinstance(outcome, Retry):
+        gate.heard(now_s)
     match outcome:
         case Halted(why):
             if gate.halted:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from connectors.base import Connector, Http, ObjectSpec, Spec
+from connectors.breaker import Breaker
 from connectors.lanes import Taken
 from connectors.settling import Send
 from connectors.stats import Stats
@@ -42,6 +43,8 @@ class Office(Protocol):
     platform: str
     partitions: int
     """How many partitions topics keyed by person have."""
+    breaker: Breaker
+    """Of the platform, for all its accounts here."""
     wire: Wire
     stats: Stats
 

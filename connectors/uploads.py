@@ -89,6 +89,8 @@ def judge(
     good = 200 <= of.status < 300
     if good:
         account.gate.answered(account.office.now_s())
+    elif 0 < of.status < 500:
+        account.gate.heard(account.office.now_s())
     whole = all(o is outcomes[0] for o in outcomes) and (len(items) > 1 or not good)
     if whole:
         _whole(account, lane, items, outcomes[0], request)

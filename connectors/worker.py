@@ -16,6 +16,7 @@ from confluent_kafka import TopicPartition
 
 from connectors import reading
 from connectors.account import Account
+from connectors.breaker import Breaker
 from connectors.commits import Commits
 from connectors.directory import Directory
 from connectors.exits import leave
@@ -64,7 +65,7 @@ class Worker:
         transactions = Transactions(kafka, f"{group}.{slot}", lambda: self.intake.generation)
         self.parts: dict[int, Partition] = {}
         self.accounts: dict[str, Account] = {}
-        self.stats = Stats()
+        self.stats, self.breaker = Stats(), Breaker()
         self._epochs = 0
         self._commits = Commits(
             platform, transactions, wire, self.stats, self.parts, self._committed

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from connectors.account import Account
 from connectors.base import Connector
+from connectors.breaker import Breaker
 from connectors.handover import Inherited
 from connectors.http import HttpClient
 from connectors.lanes import Taken
@@ -52,6 +53,7 @@ class Desk:
         self.connector: Connector = make(self.spec.config(**options), values, self.http)
         self.match, self._limits = match, limits or limits_of(None, self.spec)
         self.wire, self.stats = Wire(Codec.offline()), Stats()
+        self.breaker = Breaker()
         self.fates: dict[str, Outcome] = {}
         """Row id to its fate."""
         self.twice: Counter[str] = Counter()

@@ -9,6 +9,7 @@ import msgspec
 
 from connectors.account import Account
 from connectors.base import ObjectSpec, Spec
+from connectors.breaker import Breaker
 from connectors.directory import Directory
 from connectors.lanes import Taken
 from connectors.limits import Limits, limits_of
@@ -33,7 +34,7 @@ class Desk:
         async def write(document: str) -> None:
             raise AssertionError("no quota may be asked for")
 
-        self.fates = 0
+        self.fates, self.breaker = 0, Breaker()
         self.account = Account("a1", 0, cast(Office, self), Limits(limits_of(None, SPEC), write))
 
     def now_s(self) -> float:
