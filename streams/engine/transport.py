@@ -128,6 +128,8 @@ class EngineThread(driver.AIOKafkaConsumerThread):
             response = await send(request)
             if isinstance(request, HeartbeatRequest):
                 if response.error_code in _HEARTBEAT_FINE:
+                    if self.engine.is_silent:
+                        self._called_s = None  # the time without Kafka does not count
                     self.engine.heard_s = sent_s
                     self._check_rebalance(response.error_code == _REBALANCING, sent_s)
                 elif response.error_code in _MEMBER_LOST:

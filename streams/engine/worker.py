@@ -69,6 +69,11 @@ class Engine:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._threads["checkpoint"], self.transactions.start)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the group has answered no heartbeat lately: Kafka is away, or we slept."""
+        return self.heard_s is None or boot_s() - self.heard_s > self.settings.session_timeout_s / 2
+
     # Ownership
 
     async def recover(self, joined: Joined, stopping: asyncio.Event) -> Restored | None:
@@ -178,7 +183,7 @@ class Engine:
         """Leave when the checkpoint that runs takes too long. Time without Kafka does not count:
         the same checkpoint goes on when it is back, and a new worker could not do better."""
         now_s = time.monotonic()
-        if self.heard_s is None or boot_s() - self.heard_s > self.settings.session_timeout_s / 2:
+        if self.is_silent:
             since_s = now_s
         if now_s - since_s > self._patience_s:
             leave("checkpoint takes too long", seconds=round(now_s - began_s, 1))
