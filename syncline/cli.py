@@ -44,6 +44,8 @@ COMMANDS: dict[str, str] = {
     "quotas": "Show limits of each account and what is left.",
     "map": "Check and try mapping documents.",
     "tail": "Show live what arrives for a connection, and what becomes of it.",
+    "reconcile": "Compare a source with what is known of it, and make up for what was missed.",
+    "traces": "Export what became of each webhook as OpenTelemetry traces.",
     "replay": "Run raw requests through the normaliser of today again.",
     "send": "Sign and post a sample webhook, to try things out.",
 }
