@@ -93,6 +93,18 @@ def read_all(bootstrap_servers: str, topic: str) -> list[Message]:
     return found
 
 
+def _insist(call: Callable[[float], None], seconds: float = 120) -> None:
+    """Repeat a call of the feeder's while the client says so: the broker may be busy, or away."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            call(10)
+            return
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > deadline:
+                raise
+
+
 def header(message: Message, name: str) -> str:
     values = [value for key, value in message.headers() or () if key == name]
     assert len(values) == 1, (name, message.headers())
@@ -253,7 +265,7 @@ class World:
     def feed(self, count: int, *, keys: int = 300, values: Iterable[bytes] = ()) -> None:
         """So many records, spread over the inputs; `values` are strewn in. Committed at once."""
         producer = self._producer()
-        producer.init_transactions(30)
+        _insist(producer.init_transactions)
         producer.begin_transaction()
         special = list(values)
         for n in range(count):
@@ -261,7 +273,7 @@ class World:
             if special and n >= count // 2:
                 value = special.pop()
             self._produce(producer, keys, value)
-        producer.commit_transaction(30)
+        _insist(producer.commit_transaction)
 
     def _producer(self) -> Producer:
         return Producer(
@@ -290,7 +302,7 @@ class World:
 
         def run() -> None:
             producer = self._producer()
-            producer.init_transactions(30)
+            _insist(producer.init_transactions)
             began, sent = time.monotonic(), 0
             while self._feeding.is_set():
                 if sent > (time.monotonic() - began) * rate:
@@ -302,9 +314,9 @@ class World:
                     self._produce(producer, keys, b"%d" % self.random.randrange(10**9))
                 if self.random.random() < aborted:
                     producer.flush(10)  # so that the aborted records stand in the log
-                    producer.abort_transaction(30)
+                    _insist(producer.abort_transaction)
                 else:
-                    producer.commit_transaction(30)
+                    _insist(producer.commit_transaction)
                 sent += size
 
         self._feeder = threading.Thread(target=run, daemon=True)
