@@ -2,21 +2,26 @@
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from structlog.testing import capture_logs
 
+from schemas.definitions import Connection
 from syncline.certify.bench import Bench, NotHere
 from syncline.certify.checks import CHECKS, Check
-from syncline.certify.places import PLACES
+from syncline.certify.live import AS_THEY_ARE, CANNOT, LIVE, Live
+from syncline.certify.places import PLACES, Place
 from syncline.errors import Misused
 
-__all__ = ["Line", "as_json", "certify", "page", "table"]
+__all__ = ["Line", "as_json", "certify", "certify_live", "page"]
 
 CHECK_S = 300.0
 """The longest that a check may take; most are done in a tenth of a second."""
+PAUSE_S = 1.0
+"""Between the checks of a real account: no limiter stands in between."""
+ERASED = "all that was made is erased"
 Verdict = Literal["shown", "not here", "failed"]
 
 
@@ -34,28 +39,63 @@ class Line:
 async def certify(name: str, checks: Sequence[Check] = ()) -> AsyncIterator[Line]:
     """A line a check, as each is done, against the simulated platform. Raises Misused for a
     platform without simulator."""
+    place = _place(name)
+    for check in checks or CHECKS:
+
+        async def run(check: Check = check) -> None:
+            async with Bench(name, place) as bench:
+                await check.run(bench)
+
+        yield await _line(place, check, run)
+
+
+async def certify_live(
+    name: str, connection: Connection, run: str, domain: str, pause_s: float = PAUSE_S
+) -> AsyncIterator[Line]:
+    """The same list against a real account, and last a line that says whether all that was made
+    there is erased. `run` names what is made; `domain` is of its addresses. Raises Misused."""
+    async with Live(name, _place(name), connection, run, domain) as bench:
+        for check in CHECKS:
+            body = LIVE.get(check.name) or (check.run if check.name in AS_THEY_ARE else None)
+
+            async def ask(body: Any = body) -> None:
+                if body is None:
+                    raise NotHere(CANNOT)
+                await asyncio.sleep(pause_s)
+                await body(bench)
+
+            yield await _line(bench.place, check, ask)
+        yield await _line(bench.place, Check("cleaning", ERASED, _erased), bench.erase)
+
+
+async def _erased(_: Bench) -> None:
+    """The name of the last line; what it does is `Live.erase`."""
+
+
+def _place(name: str) -> Place:
     if not __debug__:
         raise Misused("certification needs assertions: run Python without -O")
     if name not in PLACES:
-        raise Misused(f"no simulated platform {name}; there are {', '.join(sorted(PLACES))}")
-    for check in checks or CHECKS:
-        yield await _line(name, check)
+        raise Misused(f"no such platform: {name}; there are {', '.join(sorted(PLACES))}")
+    return PLACES[name]
 
 
-async def _line(name: str, check: Check) -> Line:
-    place = PLACES[name]
+async def _line(place: Place, check: Check, run: Callable[[], Awaitable[Any]]) -> Line:
+    def line(verdict: Verdict, why: str = "") -> Line:
+        return Line(check.group, check.name, check.shows, verdict, why)
+
     if why := place.lacks.get(check.name):
-        return Line(check.group, check.name, check.shows, "not here", why)
+        return line("not here", why)
     try:
         # What is provoked here is nobody's news.
         with capture_logs():
-            async with asyncio.timeout(CHECK_S), Bench(name, place) as bench:
-                await check.run(bench)
+            async with asyncio.timeout(CHECK_S):
+                await run()
     except NotHere as reason:
-        return Line(check.group, check.name, check.shows, "not here", str(reason))
+        return line("not here", str(reason))
     except Exception as error:  # noqa: BLE001 - whatever goes wrong: it is not shown
-        return Line(check.group, check.name, check.shows, "failed", _words(error))
-    return Line(check.group, check.name, check.shows, "shown")
+        return line("failed", _words(error))
+    return line("shown")
 
 
 def _words(error: Exception) -> str:
@@ -73,16 +113,6 @@ def as_json(name: str, lines: Iterable[Line]) -> dict[str, Any]:
     return {"platform": name, "passed": all(t["verdict"] != "failed" for t in told), "checks": told}
 
 
-def table(lines: Sequence[Line]) -> str:
-    """The card in Markdown, for one platform."""
-    words = {"shown": "shown", "not here": "not applicable", "failed": "**failed**"}
-    rows = ["| | |", "|---|---|"]
-    for line in lines:
-        why = f": {line.why}" if line.why else ""
-        rows.append(f"| {line.shows} | {words[line.verdict]}{_cell(why)} |")
-    return "\n".join(rows)
-
-
 def page(cards: dict[str, list[Line]]) -> str:
     """`docs/platforms.md`: all platforms side by side, then the reasons of each."""
     names = list(cards)
@@ -98,10 +128,6 @@ def page(cards: dict[str, list[Line]]) -> str:
         text += [""] if apart else []
         text += [f"- {marks[line.verdict]} {line.shows}: {line.why}" for line in apart]
     return "\n".join(text) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 HEAD = """# Platforms

@@ -14,6 +14,7 @@ import msgspec
 from connectors import registry
 from connectors.account import Account
 from connectors.base import Http, Row
+from connectors.breaker import Breaker
 from connectors.http import HttpClient
 from connectors.lanes import Taken
 from connectors.limits import Limits, limits_of
@@ -43,6 +44,7 @@ class Desk:
     def __init__(self, bench: Bench, client: Callable[[str], Http] = HttpClient) -> None:
         self.bench, self.platform, self._make = bench, bench.name, client
         self.wire, self.stats = Wire(Codec.offline()), Stats()
+        self.breaker = Breaker()
         self.sends: list[Send] = []
         """What goes along with one of the next transactions."""
         self.intended: list[str] = []

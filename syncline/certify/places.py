@@ -59,6 +59,12 @@ class Place:
     """What the platform refuses; of one that never says no, what its connector does."""
     lacks: Mapping[str, str] = field(default_factory=dict)
     """Checks that mean nothing here, by the name of their function, and why."""
+    people: str = "person{n}@example.com"
+    persons: str = "person-{n}"
+    """Addresses and keys of the people that rows are of."""
+    erase: tuple[str, str, Any] | None = None
+    """Method, path and body of the request that takes an object away, `{id}` in place of its id.
+    Only certification of a real account erases. None: nobody has read how."""
     waits: Waits = Waits()
     logins: str = ""
     """Regular expression of the paths where access tokens are given; empty: the key is for good."""
@@ -66,10 +72,10 @@ class Place:
     def row(self, n: int, name: str = "Ann", *, object_id: str = "", address: str = "") -> Row:
         fields = {
             **self.always,
-            self.address: address or f"person{n}@example.com",
+            self.address: address or self.people.format(n=n),
             self.first_name: name,
         }
-        return Row(f"row-{n}", f"person-{n}", object_id, fields)
+        return Row(f"row-{n}", self.persons.format(n=n), object_id, fields)
 
     def rows(self, count: int, name: str = "Ann") -> list[Row]:
         return [self.row(n, name) for n in range(count)]
@@ -162,6 +168,17 @@ DECLARED: dict[str, Place] = {
         "first_name",
         "/api/profile-import",
         {},
+        # page "Request Profile Deletion" (read 2026-11); asynchronous
+        erase=(
+            "POST",
+            "/api/data-privacy-deletion-jobs",
+            {
+                "data": {
+                    "type": "data-privacy-deletion-job",
+                    "attributes": {"profile": {"data": {"type": "profile", "id": "{id}"}}},
+                }
+            },
+        ),
         key="external_id",
         throttles=({"headers": {"Retry-After": "7"}}, {"bare": True}),
         one_way=True,
@@ -173,6 +190,16 @@ DECLARED: dict[str, Place] = {
         "first_name",
         "/api/v2/batch",
         {"id": "seeded-{n}"},
+        # page "Track API", item of a batch with action `delete` (read 2026-08)
+        erase=(
+            "POST",
+            "/api/v2/batch",
+            {
+                "batch": [
+                    {"type": "person", "action": "delete", "identifiers": {"id": "{id}"}},
+                ]
+            },
+        ),
         throttles=({"headers": {"Retry-After": "7"}}, {}, {"bare": True}),
         reads=frozenset(),
         one_way=True,
@@ -201,6 +228,8 @@ DECLARED: dict[str, Place] = {
         "first_name",
         "/users/track",
         {"external_id": "seeded-{n}"},
+        # page "User delete endpoint" (read 2026-08)
+        erase=("POST", "/users/delete", {"external_ids": ["{id}"]}),
         options={"cluster": "fra-01"},
         waits=Waits("x-ratelimit-reset", "unix_s"),
         throttles=({}, {"bare": True}),
@@ -228,6 +257,7 @@ DECLARED: dict[str, Place] = {
         "firstName",
         "/api/3/contacts?/",
         {},
+        erase=("DELETE", "/api/3/contacts/{id}", None),  # page "Delete an existing contact"
         options={"account": "acme"},
         throttles=({"headers": {"Retry-After": "7"}}, {"bare": True}),
         matches=False,
@@ -239,6 +269,7 @@ DECLARED: dict[str, Place] = {
         "name",
         "/contacts(/[^/]+)?$",
         {},
+        erase=("DELETE", "/contacts/{id}", None),  # page "Delete a contact"
         key="external_id",
         waits=Waits("x-ratelimit-reset", "unix_s"),
         throttles=({}, {"bare": True}),
@@ -250,6 +281,7 @@ DECLARED: dict[str, Place] = {
         "name",
         "/api/v2/persons(/[0-9]+)?$",
         {},
+        erase=("DELETE", "/api/v2/persons/{id}", None),  # page "Delete a person"
         key="custom_fields.syncline",
         throttles=({"headers": {"x-ratelimit-reset": "7"}}, {"bare": True}),
         waits=Waits("x-ratelimit-reset"),
@@ -269,6 +301,7 @@ PLACES: dict[str, Place] = {
         "firstname",
         "syncline_id",
         write="/batch/(upsert|update)$",
+        erase=("DELETE", "/crm/v3/objects/contacts/{id}", None),  # page "Contacts", delete
         throttles=(
             {"policy": "TEN_SECONDLY_ROLLING", "headers": {"Retry-After": "7"}},
             {"policy": "DAILY"},
@@ -284,6 +317,8 @@ PLACES: dict[str, Place] = {
         "FirstName",
         "Syncline_Id__c",
         write="/composite/sobjects",
+        # page "sObject Rows", delete; any later version of the API does
+        erase=("DELETE", "/services/data/v62.0/sobjects/Lead/{id}", None),
         always={"LastName": "Lee", "Company": "ACME"},
         throttles=({"policy": "day"}, {"policy": "long"}),
         waits=Waits(""),
@@ -300,6 +335,8 @@ PLACES: dict[str, Place] = {
         "merge_fields.FNAME",
         "",
         write="/lists/[^/]+(/members/[^/]+)?$",
+        # page "Archive list member": a member that is deleted for good can never come back
+        erase=("DELETE", "/3.0/lists/{list_id}/members/{id}", None),
         always={"status_if_new": "subscribed"},
         options={"list_id": "a1b2c3d4e5"},
         throttles=({}, {"bare": True}),
