@@ -324,6 +324,9 @@ def memory(cluster: Cluster, events: int, cache_mb: int) -> list[tuple[int, floa
             worker = psutil.Process(process.pid)
 
             def pace(n: int) -> None:
+                if process.poll() is not None:
+                    log = Path(folder, "log").read_text(errors="replace")[-2000:]
+                    raise SystemExit(f"the worker ended: {log}")
                 if n and n % max(events // 20, 10_000) == 0:
                     samples.append((n, worker.memory_info().rss / 1e6))
                     print(f"  {n:>10,} events{samples[-1][1]:>8.0f} MB", flush=True)
