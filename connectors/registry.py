@@ -21,6 +21,7 @@ DESCRIPTIONS = Path(__file__).with_name("platforms")
 
 CONNECTORS: dict[str, str | Path | type[Connector]] = {
     **{path.stem: path for path in sorted(DESCRIPTIONS.glob("*.yaml"))},
+    "ga4": "connectors.platforms.ga4:GA4",
     "hubspot": "connectors.platforms.hubspot:HubSpot",
     "mailchimp": "connectors.platforms.mailchimp:Mailchimp",
     "salesforce": "connectors.platforms.salesforce:Salesforce",
