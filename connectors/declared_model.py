@@ -12,6 +12,7 @@ complete it. Paths and templates: `declared_forms.py`. What is known to a templa
 """
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -293,8 +294,17 @@ class Description(_Closed):
     success: Conditions = Field(default={}, description="What every good answer holds.")
     errors: ErrorTable = ErrorTable()
     objects: dict[Name, ObjectForm] = Field(min_length=1)
+    webhook: dict[str, Any] | None = Field(
+        default=None, description="What it sends by itself; in the gateway's words."
+    )
 
 
-def schema() -> str:
-    """JSON Schema of a description, for editors; kept in `platforms/description.schema.json`."""
-    return json.dumps(Description.model_json_schema(by_alias=True), indent=2) + "\n"
+def schema(webhook: Mapping[str, Any] | None = None) -> str:
+    """JSON Schema of a description, for editors. `webhook`: that of its section `webhook`, which
+    the gateway owns; kept, with it, in `platforms/description.schema.json`."""
+    whole = Description.model_json_schema(by_alias=True)
+    if webhook is not None:
+        own = dict(webhook)
+        whole["$defs"] |= own.pop("$defs", {})
+        whole["properties"]["webhook"] = own
+    return json.dumps(whole, indent=2) + "\n"

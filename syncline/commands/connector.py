@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from connectors.declared import load
-from connectors.declared_model import schema
+from connectors.declared_model import schema as plain_schema
 from connectors.declared_structure import structural
 from connectors.registry import CONNECTORS, DESCRIPTIONS
 from ratelimits import registry as quotas
+from schemas.yamlfile import ConfigInvalid, read_yaml, validated
 from syncline.errors import Misused
 from syncline.options import Json
+from webhook_gateway.senders.described import SECTION, WebhookForm
 
 app = typer.Typer(help="Write and check descriptions of platforms.", no_args_is_help=True)
 
@@ -62,7 +64,7 @@ def check(
 ) -> None:
     """The part of certification that needs no platform. Exit code 2 for any mistake."""
     paths = [_path(name, folder) for name in names or ()] or sorted(folder.glob("*.yaml"))
-    found = {path: structural(path, quotas_folder / f"{path.stem}.json") for path in paths}
+    found = {path: problems(path, quotas_folder / f"{path.stem}.json") for path in paths}
     if json_:
         print(json.dumps([{"file": str(path), "problems": wrong} for path, wrong in found.items()]))
     for path, wrong in found.items() if not json_ else ():
@@ -76,6 +78,28 @@ def check(
 def schema_() -> None:
     """Print the JSON Schema of a description, for editors."""
     print(schema(), end="")
+
+
+def schema() -> str:
+    """The vocabulary, the gateway's part of it included."""
+    return plain_schema(WebhookForm.model_json_schema(by_alias=True))
+
+
+def problems(path: Path, limits: Path) -> list[str]:
+    """Every mistake in a description, each a line with file and line."""
+    return structural(path, limits) or _webhook(path)
+
+
+def _webhook(path: Path) -> list[str]:
+    """What the gateway says of `webhook`."""
+    data, lines = read_yaml(path)
+    if data.get(SECTION) is None:
+        return []
+    try:
+        validated(data[SECTION], lines, WebhookForm, (SECTION,))
+    except ConfigInvalid as error:
+        return list(error.problems)
+    return []
 
 
 def _path(name: str, folder: Path) -> Path:

@@ -7,9 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from connectors.declared import declared, load
-from connectors.declared_model import schema
 from ratelimits.registry import Registry
-from syncline.commands.connector import app
+from syncline.commands.connector import app, schema
 from syncline.errors import Misused
 
 
@@ -38,7 +37,7 @@ def test_a_new_description_is_commented_and_right(folders: tuple[str, ...], tmp_
     assert made.spec.platform == "acme_mail"
     assert made.spec.fetchable == {"contact"}
     Registry.model_validate_json((tmp_path / "q" / "acme_mail.json").read_bytes())
-    assert _run("check", "acme_mail", *folders) == (0, "acme_mail: right, 76 lines: contact\n")
+    assert _run("check", "acme_mail", *folders) == (0, "acme_mail: right, 90 lines: contact\n")
 
 
 def test_nothing_that_exists_is_touched(folders: tuple[str, ...], tmp_path: Path) -> None:

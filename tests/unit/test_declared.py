@@ -12,10 +12,11 @@ from connectors import registry
 from connectors.base import Row
 from connectors.declared import Declared, declared, load
 from connectors.declared_forms import MISSING, as_text, compiled, holds, look, names_of, place
-from connectors.declared_model import schema
 from connectors.declared_structure import LINES_MAX, structural
 from ratelimits.registry import FOLDER
 from schemas.yamlfile import ConfigInvalid, read_yaml
+from syncline.commands.connector import problems as all_problems
+from syncline.commands.connector import schema
 from syncline.config import load_folder
 
 NAMES = sorted(path.stem for path in registry.DESCRIPTIONS.glob("*.yaml"))
@@ -32,8 +33,17 @@ def test_the_eight_are_described() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_whole_and_short(name: str) -> None:
     path = registry.DESCRIPTIONS / f"{name}.yaml"
-    assert structural(path, FOLDER / f"{name}.json") == []
+    assert all_problems(path, FOLDER / f"{name}.json") == []
     assert len(path.read_text().splitlines()) <= LINES_MAX == 200
+
+
+def test_the_guide_tells_how_long_each_is() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "add-a-platform.md").read_text()
+    told = {name: int(n) for name, n in re.findall(r"^\| `(\w+)` \| (\d+) \|", guide, re.M)}
+    assert told == {
+        name: len((registry.DESCRIPTIONS / f"{name}.yaml").read_text().splitlines())
+        for name in NAMES
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
