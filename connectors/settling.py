@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from connectors.avro_fast import Writer
 from connectors.lanes import Item, Taken
 from connectors.outcome import (
     Accepted,
@@ -60,42 +61,61 @@ class Settled(NamedTuple):
     at_ms: int
 
 
+class _Entry(NamedTuple):
+    """What the journal is told of one request."""
+
+    request: Request
+    notes: list[bytes]
+    at_ms: int
+    """When the first of its rows was settled."""
+
+
 def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]:
     """All messages that these finished commands owe. In the journal one entry a request, sync and
     run; rows that were given back have none: the person's state says where they wait."""
     sends: list[Send] = []
-    entries: dict[tuple[str, str, str], tuple[Request, list[dict[str, Any]], int]] = {}
+    entries: dict[tuple[str, str, str], _Entry] = {}
     topic = outcomes_of(platform)
     for taken in commands:
         sends += taken.sends
         sends += again(platform, taken, wire)
+        last: Request | None = None
+        outcomes: Writer | None = None
+        notes: list[bytes] = []
+        note = wire.notes({})
         for settled in taken.settled:
             item, outcome, request, position, at_ms = settled
+            request_id = request.request_id if request else ""
+            if outcomes is None or request is not last:
+                last, outcomes = request, wire.outcomes({
+                    "connection": taken.connection,
+                    "object_type": taken.object_type,
+                    "sync": taken.sync,
+                    "run": taken.run,
+                    "request_id": request_id,
+                })  # fmt: skip
+                if request is not None:
+                    key = (request_id, taken.sync, taken.run)
+                    if key not in entries:
+                        entries[key] = _Entry(request, [], at_ms)
+                    notes = entries[key].notes
+                    note = wire.notes({"request_id": request_id})
             said = _said(outcome)
             row = item.row
-            request_id = request.request_id if request else ""
-            record = {
+            value = outcomes.write({
                 "row_id": row.row_id,
                 "person": row.person,
-                "connection": taken.connection,
-                "object_type": taken.object_type,
-                "sync": taken.sync,
-                "run": taken.run,
-                "request_id": request_id,
                 "position": position,
                 "attempts": max(1, item.attempts),
                 "at_ms": at_ms,
                 **said,
-            }
-            sends.append(Send(topic, wire.outcome(record), row.person))
-            if request is None or isinstance(outcome, Returned):
-                continue
-            key = (request_id, taken.sync, taken.run)
-            entry = entries.get(key)
-            if entry is None:
-                entry = entries[key] = request, [], at_ms
-            entry[1].append(_note(settled, said))
+            })  # fmt: skip
+            sends.append(Send(topic, value, row.person))
+            if request is not None and not isinstance(outcome, Returned):
+                notes.append(note.write(_note(settled, said)))
     for (request_id, sync, run), (request, notes, at_ms) in entries.items():
+        if not notes:  # all of its rows were given back
+            continue
         value = wire.entry(
             JournalKind.settled, notes, at_ms=at_ms, sync=sync, run=run, request_id=request_id,
             request=request.name, status=request.status, took_ms=request.took_ms,
@@ -164,14 +184,13 @@ STANDING = {
 
 def _note(settled: Settled, said: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the defaults of RowNote."""
-    item, request = settled.item, settled.request
+    item = settled.item
     note = {
         "row_id": item.row.row_id,
         "event_id": item.raw["event_id"],
         "person": item.row.person,
         "record_no": item.raw["record_no"],
         "standing": STANDING[said["kind"]],
-        "request_id": request.request_id if request else "",
         "position": settled.position,
         "attempts": item.attempts,
     }

@@ -3,8 +3,8 @@
 API      HTTP Tracking API v1, https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/ (2026-10)
 Quotas   ratelimits/registry/segment.json: tracking (requests a second of a workspace)
 Repeats  `messageId`: what Segment has seen within about 24 hours is dropped; ours are derived, never
-         random. A fact's is its row id; a state's names its content too, so that a row that was
-         mended goes through
+         random. A fact's is its row id; a state's has a checksum of its content too, so that a row
+         that was mended goes through
 Traps    200 for nearly everything: a call that is not well formed is dropped without a word, and so
          is a whole batch of more than 2,500. Hence each call is checked here before it is sent, and
          what was taken is *accepted, unproven*: nothing can be read back
@@ -14,7 +14,9 @@ import base64
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, ClassVar
+from zlib import crc32
 
 import msgspec
 from pydantic import BaseModel, Field, SecretStr
@@ -22,7 +24,6 @@ from pydantic import BaseModel, Field, SecretStr
 from connectors.base import Fetch, FieldsOf, Found, Http, ObjectSpec, Page, PlatformError, Row, Spec
 from connectors.outcome import Accepted, Halted, Outcome, Parked, Retry, Throttled, TooLarge
 from ratelimits.headers import retry_after_s
-from schemas.ids import derive
 
 BODY_BYTES_MAX = 500_000  # section "Max request size": 500 KB a batch
 CALL_BYTES_MAX = 32_000  # the same: 32 KB a call within
@@ -110,7 +111,7 @@ class Segment:
                 if value is not None and value != "":
                     call[name] = str(value)
             elif value is None and not clears:
-                continue
+                pass
             elif "." in name:
                 _nest(call if name.startswith(AROUND) else values, name, value)
             else:
@@ -118,8 +119,8 @@ class Segment:
         if "userId" not in call and "anonymousId" not in call:
             call["userId"] = row.object_id or row.person
         if row.occurred_ms:  # without one it happens when it arrives
-            moment = datetime.fromtimestamp(row.occurred_ms / 1000, UTC)
-            call["timestamp"] = moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+            second_s, ms = divmod(row.occurred_ms, 1000)
+            call["timestamp"] = f"{_second(second_s)}.{ms:03}Z"
         call[place] = values
         return call
 
@@ -142,7 +143,7 @@ class Segment:
         dropped."""
         call = self.map_fields(object_type, row)
         raw = msgspec.json.encode(call)
-        key = row.row_id if object_type == "track" else derive("message", row.row_id, raw)
+        key = row.row_id if object_type == "track" else f"{row.row_id}-{crc32(raw):08x}"
         raw = b'%b,"messageId":"%b"}' % (raw[:-1], key.encode())
         return wrong(call, len(raw)) or raw
 
@@ -180,6 +181,11 @@ def wrong(call: Mapping[str, Any], size: int) -> Parked | None:
         if needed not in call:
             return Parked("missing", f"a {call['type']} call needs {needed}", needed)
     return None
+
+
+@lru_cache(1024)
+def _second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _nest(at: dict[str, Any], name: str, value: Any) -> None:

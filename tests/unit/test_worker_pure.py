@@ -3,6 +3,7 @@
 from collections import Counter
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ from connectors.wire import Wire
 from schemas.codec import Codec
 from schemas.commands import Priority, UploadBatch
 from schemas.events import PlatformEvent
-from schemas.journal import JournalEntry, JournalKind, Standing
+from schemas.journal import JournalEntry, JournalKind, RowNote, Standing
 from schemas.outcomes import OutcomeKind, RecordOutcome
 
 # ---- offsets
@@ -295,6 +296,37 @@ def test_the_quick_writers_agree_with_the_codec():
     entry = JournalEntry(kind=JournalKind.page_fetched, at_ms=1, sync="s", cursor="z", last=True)
     written = wire.entry(JournalKind.page_fetched, [], at_ms=1, sync="s", cursor="z", last=True)
     assert written == codec.encode(entry)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(
+    st.text(max_size=200),
+    st.integers(min_value=-(2**63), max_value=2**63 - 1),
+    st.sampled_from(OutcomeKind),
+    st.none() | st.binary(max_size=100),
+)
+def test_the_quick_writers_agree_with_the_codec_on_any_value(text, number, kind, seen):
+    codec = Codec.offline()
+    wire = Wire(codec)
+    outcome = RecordOutcome(
+        row_id=text, person="p", connection=text, object_type="o", sync="s", at_ms=number,
+        kind=kind, words=text, until_ms=number, position=-1, seen=seen,
+    )  # fmt: skip
+    given_ = outcome.model_dump(exclude_unset=True)
+    common = {"connection": given_.pop("connection"), "sync": given_.pop("sync")}
+    assert wire.outcomes(common).write(given_) == codec.encode(outcome)
+    note = {"row_id": text, "event_id": "e", "record_no": number, "standing": "parked"}
+    entry = JournalEntry(
+        kind=JournalKind.settled, at_ms=number, rows=[RowNote(**note, was="x")] * 2
+    )
+    quick = wire.notes({"was": "x"}).write(note)
+    assert wire.entry(JournalKind.settled, [quick, {**note, "was": "x"}], at_ms=number) == (
+        codec.encode(entry)
+    )
+    with pytest.raises(TypeError):
+        wire.outcome({"row_id": text})
+    with pytest.raises(KeyError):
+        wire.outcome({**given_, "no_such_field": 1})
 
 
 @settings(deadline=None)  # the machine may be busy
