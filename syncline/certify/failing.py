@@ -137,6 +137,8 @@ async def _throttled(bench: Bench, fault: Mapping[str, Any]) -> tuple[Throttled,
 
 @check(LIMITS, "the platform's own refusals for a limit: they wait, and cost no attempt")
 async def too_much_costs_no_attempt(bench: Bench) -> None:
+    if not bench.place.throttles:
+        raise NotHere("it has no limit on writing")
     for fault in bench.place.throttles:
         outcome, _ = await _throttled(bench, fault)
         if policy := fault.get("policy"):
@@ -194,6 +196,8 @@ async def a_429_without_any_wait_is_a_limit_all_the_same(bench: Bench) -> None:
 
 @check(LIMITS, "limits dressed as 200, 400 or 403")
 async def a_limit_in_another_dress_is_a_limit(bench: Bench) -> None:
+    if not bench.place.throttles:
+        raise NotHere("it has no limit on writing")
     statuses = {(await _throttled(bench, fault))[1] for fault in bench.place.throttles}
     if statuses == {429}:
         raise NotHere("all of its limits come as 429")
