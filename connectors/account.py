@@ -109,10 +109,11 @@ class Account:
                 self.lanes.put(item, self.lane_of(item))
 
     def take_job(
-        self, taken: Taken, rows: Sequence[dict[str, Any]], receipt: str, since_ms: int, due_ms: int
-    ) -> None:
+        self, taken: Taken, rows: Sequence[dict[str, Any]], attempts: dict[str, int], receipt: str,
+        since_ms: int, due_ms: int,
+    ) -> None:  # fmt: skip
         """The rows of a CheckJob."""
-        for item in self._items(taken, rows, {}, 0.0):
+        for item in self._items(taken, rows, attempts, 0.0):
             if item.spec.job is None and item.spec.evidence != "job":
                 readback.begin(self, item, Unknown("nobody here can ask about a job"))
             else:
@@ -383,12 +384,13 @@ class Account:
         passed_s = now_s - self._swept_s
         self.rate += (self._fated / passed_s - self.rate) * min(1.0, passed_s / RATE_S)
         self._swept_s, self._fated = now_s, 0
-        if len(self.rows) <= max(ROWS_MAX, self.rate * DRAIN_S) or now_s - self._since_s < RATE_S:
+        here = len(self.rows) - self.jobs.rows  # those stand in nobody's way
+        if here <= max(ROWS_MAX, self.rate * DRAIN_S) or now_s - self._since_s < RATE_S:
             return
         until_ms = _in(min(WAIT_MAX_S, ROWS_MAX / max(self.rate, 1.0)))
         waiting = [i for i in reversed(self.rows.values()) if i.place is Place.waiting]
         waiting.sort(key=lambda item: PRIORITIES.index(item.priority), reverse=True)
-        for item in waiting[: len(self.rows) - ROWS_MAX]:
+        for item in waiting[: here - ROWS_MAX]:
             self.settle(item, Returned("more waits for this account than it can take", until_ms))
 
     def _why_waiting(self, item: Item, now_s: float) -> tuple[str, int]:

@@ -121,6 +121,11 @@ class Jobs:
         item.job, item.place = job, Place.out
         self.account.lanes.hold(item)
 
+    @property
+    def rows(self) -> int:
+        """How many are out in jobs."""
+        return sum(len(job.items) for job in self.running.values())
+
     def stop(self) -> None:
         """Nobody is asked any more: whoever owns the account next goes on."""
         for task in self._tasks:

@@ -324,6 +324,8 @@ async def _failed(
 ) -> None:
     """Act on it, and wait before the next try."""
     group = client.spec.objects[taken.object_type].read_quota
+    if not isinstance(outcome, Retry):
+        account.gate.heard(account.office.now_s())
     match outcome:
         case Throttled(wait_s, window):
             account.limits.throttled(group, wait_s, window)

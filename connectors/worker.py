@@ -208,7 +208,8 @@ class Worker:
         self.stats.rows_in += len(rows)
         if receipt := command.get("receipt", ""):
             taken.job = True
-            account.take_job(taken, rows, receipt, command["since_ms"], command["due_ms"])
+            since_ms, due_ms = command["since_ms"], command["due_ms"]
+            account.take_job(taken, rows, attempts, receipt, since_ms, due_ms)
         else:
             account.take(taken, rows, attempts, waited_s)
         if part.recalled:

@@ -124,7 +124,7 @@ class Desk:
         taken.left = len(command["rows"])
         self.open[taken.offset] = taken
         since_ms, due_ms = command["since_ms"], command["due_ms"]
-        self.account.take_job(taken, command["rows"], command["receipt"], since_ms, due_ms)
+        self.account.take_job(taken, command["rows"], {}, command["receipt"], since_ms, due_ms)
 
     async def settled(self, timeout_s: float = 60.0) -> dict[str, Outcome]:
         """Waits until every row has its fate."""

@@ -301,7 +301,7 @@ class TinyServer:
         self, account: Account, path: str, body: Any, query: Mapping[str, str]
     ) -> tuple[int, Any]:
         match path:
-            case "person":
+            case "person" | "crowd":
                 if len(body) > account.rows_max:
                     return 413, {}
                 if any(row.get("name") == "spoils" for row in body):

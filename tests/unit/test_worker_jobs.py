@@ -133,6 +133,20 @@ async def test_many_rows_go_as_one_job_and_each_has_its_own_verdict() -> None:
         assert there.requests < 15
 
 
+async def test_what_is_left_of_the_day_decides() -> None:
+    """Fewer rows go as a job once more than half of the day's calls is spent, also by others."""
+    async with organisation() as (there, office):
+        office.upload([lead(n) for n in range(ENOUGH - 50)], "Lead")
+        await office.settled()
+        assert there.bulk.jobs == {}
+        head = {"sforce-limit-info": "api-usage=70000/100000"}
+        office.account.limits.limiter.observe("api", head)
+        assert office.account.limits.part_left("api") < 0.31
+        office.upload([lead(n, Title="x") for n in range(ENOUGH - 50)], "Lead")
+        assert kinds(await office.settled()) == {"Written": ENOUGH - 50}
+        assert len(there.bulk.jobs) == 1
+
+
 async def test_live_rows_and_few_rows_wait_for_no_job() -> None:
     async with organisation() as (there, office):
         office.upload([lead(n) for n in range(300)], "Lead", Priority.live)
