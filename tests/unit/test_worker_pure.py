@@ -298,6 +298,9 @@ def test_the_quick_writers_agree_with_the_codec():
     assert written == codec.encode(entry)
 
 
+QUICK = Wire(Codec.offline())
+
+
 @settings(deadline=None)  # the machine may be busy
 @given(
     st.text(max_size=200),
@@ -306,8 +309,7 @@ def test_the_quick_writers_agree_with_the_codec():
     st.none() | st.binary(max_size=100),
 )
 def test_the_quick_writers_agree_with_the_codec_on_any_value(text, number, kind, seen):
-    codec = Codec.offline()
-    wire = Wire(codec)
+    codec, wire = QUICK.codec, QUICK
     outcome = RecordOutcome(
         row_id=text, person="p", connection=text, object_type="o", sync="s", at_ms=number,
         kind=kind, words=text, until_ms=number, position=-1, seen=seen,
