@@ -8,13 +8,13 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
 from confluent_kafka import TopicPartition
 
-from connectors import reading
+from connectors import looking, reading
 from connectors.account import Account
 from connectors.breaker import Breaker
 from connectors.commits import Commits
@@ -32,8 +32,17 @@ from connectors.stats import Stats
 from connectors.transactions import Transactions
 from connectors.wire import Wire
 from ratelimits import registry
+from schemas.base import Message
 from schemas.codec import Undecodable
-from schemas.commands import CheckJob, FetchPages, Priority, ReadObjects, Recall, UploadBatch
+from schemas.commands import (
+    CheckJob,
+    FetchPages,
+    LookUp,
+    Priority,
+    ReadObjects,
+    Recall,
+    UploadBatch,
+)
 from schemas.handover import Intent, Lease
 from schemas.journal import JournalKind
 from schemas.parked import ParkedRecord, Stage
@@ -43,6 +52,9 @@ __all__ = ["Worker"]
 
 log = structlog.get_logger("connectors")
 
+READS: dict[type[Message], Callable[..., Coroutine[Any, Any, None]]] = {
+    FetchPages: reading.fetch, ReadObjects: reading.read, LookUp: looking.look_up
+}  # fmt: skip
 SWEEP_S = 0.5
 SAMPLE_S = 0.1
 FINISH_S = 4.0
@@ -171,7 +183,7 @@ class Worker:
                 self._recall(part, command["account"], row_id)
             self.done(taken)
             return
-        if model not in (UploadBatch, FetchPages, ReadObjects, CheckJob):
+        if model not in (UploadBatch, FetchPages, ReadObjects, CheckJob, LookUp):
             self._undecodable(taken, record, f"{model.__name__} is no command")
             return
         taken.account, taken.connection = command["account"], command["connection"]
@@ -183,8 +195,7 @@ class Worker:
             self._rows(part, account, taken, command, record.headers)
         else:
             taken.value = record.value or b""
-            work = reading.fetch if model is FetchPages else reading.read
-            taken.task = account.spawn(work(account, taken, command))
+            taken.task = account.spawn(READS[model](account, taken, command))
 
     def _rows(
         self, part: Partition, account: Account, taken: Taken, command: dict[str, Any],

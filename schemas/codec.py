@@ -44,7 +44,7 @@ MESSAGES: tuple[type[Message], ...] = (
     identity.AddressAsked, identity.AddressAnswered, identity.LinkClaim,
     identity.ObjectMerged, identity.Join, identity.Moved,
     commands.UploadBatch, commands.FetchPages, commands.ReadObjects, commands.Recall,
-    commands.CheckJob,
+    commands.CheckJob, commands.LookUp,
     outcomes.RecordOutcome, outcomes.AccountState,
     journal.JournalEntry, parked.ParkedRecord, parked.Fix,
     control.Act, control.Again, control.Tick,

@@ -4,12 +4,14 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.base import Message, PersonalBytes
+from schemas.base import Message, PersonalBytes, PersonalText
 
 __all__ = [
     "CheckJob",
     "Command",
     "FetchPages",
+    "LookRow",
+    "LookUp",
     "Priority",
     "ReadObjects",
     "Recall",
@@ -117,4 +119,26 @@ class CheckJob(Message):
     due_ms: int = Field(default=0, description="Not asked before.")
 
 
-Command = UploadBatch | FetchPages | ReadObjects | Recall | CheckJob
+class LookRow(Message):
+    """What is looked for, for one row."""
+
+    row_id: str
+    person: str
+    object_id: str = Field(default="", description="The object there; empty: it is looked for.")
+    value: PersonalText = Field(default="", description="What stands in `LookUp.field` there.")
+
+
+class LookUp(Message):
+    """Tell what stands at a destination, and change nothing: one outcome `seen` a row."""
+
+    account: str
+    connection: str
+    object_type: str
+    sync: str
+    run: str = ""
+    field: str = Field(default="", description="By which objects are looked for.")
+    fields: list[str] = Field(description="What is to be told of each.")
+    rows: list[LookRow]
+
+
+Command = UploadBatch | FetchPages | ReadObjects | Recall | CheckJob | LookUp

@@ -26,12 +26,14 @@ class ActKind(StrEnum):
     account_close = "account_close"
     resend = "resend"
     forget = "forget"
+    undo = "undo"
     unjoin = "unjoin"
 
 
 class Target(Message):
     """A parked record that an act is about; or, without `parked_id`, the person as such.
 
+    undo: `row_id` names a record that was released, and `parked_id` is empty.
     unfix: `parked_id` may also be the object key of the source object that was mended.
     """
 

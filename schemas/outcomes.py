@@ -10,7 +10,7 @@ __all__ = ["AccountState", "OutcomeKind", "RecordOutcome"]
 
 
 class OutcomeKind(StrEnum):
-    """The fates that leave a worker."""
+    """The fates that leave a worker; `seen` is none, but the answer to a LookUp."""
 
     written = "written"
     accepted = "accepted"
@@ -18,6 +18,7 @@ class OutcomeKind(StrEnum):
     parked = "parked"
     unknown = "unknown"
     returned = "returned"
+    seen = "seen"
 
 
 class RecordOutcome(Message):
@@ -45,6 +46,12 @@ class RecordOutcome(Message):
     position: int = Field(default=-1, description="Position in that request, from 0.")
     attempts: int = 1
     at_ms: int = Field(description="When the worker knew.")
+    seen: bytes | None = Field(
+        default=None,
+        json_schema_extra={"personal": True},
+        description="seen: JSON object, what the fields hold there. None: nothing, see `code`: "
+        "absent, ambiguous_match, matched_another.",
+    )
 
 
 class AccountState(Message):

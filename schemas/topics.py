@@ -110,7 +110,7 @@ def of_platform(platform: str) -> tuple[Topic, ...]:
         *received_from(platform),
         Topic(commands_of(platform), "account",
               (commands.UploadBatch, commands.FetchPages, commands.ReadObjects, commands.Recall,
-               commands.CheckJob), 30 * DAY_S, "streams", "connectors",
+               commands.CheckJob, commands.LookUp), 30 * DAY_S, "streams", "connectors",
               "What the platform's worker is asked to do; one owner for each account's quota."),
         Topic(outcomes_of(platform), "person", (outcomes.RecordOutcome, outcomes.AccountState),
               30 * DAY_S, "connectors", "streams.shape", "What became of each row."),

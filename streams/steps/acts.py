@@ -13,8 +13,9 @@ from streams.steps.fixes import fix, unfix
 from streams.steps.forgetting import forget
 from streams.steps.joins import answer_proposal, unjoin
 from streams.steps.rows import Account, Destination, Owed, Row, RunMark, SyncState, Values
-from streams.steps.sending import advance, parked_id, settle_parked
+from streams.steps.sending import advance, offer, parked_id, settle_parked
 from streams.steps.shape import map_again
+from streams.steps.undoing import undo
 from streams.steps.work import Work
 
 __all__ = ["BROADCAST", "act_on_all", "act_on_person"]
@@ -95,8 +96,8 @@ def _names(account: str, gate: str) -> bool:
 
 
 def act_on_person(work: Work, act: Act, home: str = "") -> None:
-    """fix, unfix, release, discard, resend, unjoin: for the targets of this person; confirmed in
-    the journal. `home`: a person who was joined to this one, and whom the act names."""
+    """fix, unfix, release, discard, resend, undo, unjoin: for the targets of this person; confirmed
+    in the journal. `home`: a person who was joined to this one, and whom the act names."""
     person, home = work.person, home or work.key
     name = act.act_id if home == work.key else f"{act.act_id}|{home}"
     if name in person.acts:
@@ -115,6 +116,8 @@ def _act_on(work: Work, act: Act, target: Target) -> bool:
     """Do it to one parked record -> whether there was anything to do."""
     if act.kind is ActKind.resend:
         return _resend(work, act)
+    if act.kind is ActKind.undo:
+        return _undo(work, act, target)
     if act.kind is ActKind.unfix and target.parked_id in work.person.sources:
         return bool(unfix(work, target.parked_id, act))
     if act.kind is ActKind.unjoin:
@@ -188,6 +191,17 @@ def _resend(work: Work, act: Act) -> bool:
     return done
 
 
+def _undo(work: Work, act: Act, target: Target) -> bool:
+    """Put back what stood there before a release, field by field, where nobody has changed it."""
+    found = undo(work, act, target)
+    if found is None:
+        return False
+    plan, there, row = found
+    offer(work, plan, there, row)
+    advance(work, there)
+    return True
+
+
 def _release(work: Work, there: Destination, state: SyncState | None, owed: Owed, act: Act) -> bool:
     """Decided anew from what is known now, and sent before bulk work."""
     row = owed.row
@@ -195,7 +209,10 @@ def _release(work: Work, there: Destination, state: SyncState | None, owed: Owed
     if plan is None:
         return False  # stays parked: its sync is not defined here
     _forget(work, there, state, owed)
-    row.rank, row.fields, row.lane, row.not_before_ms = RELEASED, Values(), "", 0
+    if state is not None or owed.stage != Stage.upload:  # a fact says what it said
+        row.fields = Values()
+    row.rank, row.lane, row.not_before_ms = RELEASED, "", 0
+    row.look = bool(there.object_id) and not plan.fact
     work.note(row, Standing.waiting, "released", reason=act.why, by=act.who)
     map_again(work, plan, there, row, invalid=owed.stage != Stage.upload)
     return True

@@ -23,6 +23,7 @@ __all__ = [
     "Owner",
     "Person",
     "Refusal",
+    "Release",
     "Row",
     "Run",
     "RunMark",
@@ -127,6 +128,10 @@ class Row(Struct, array_like=True):
     """Something was left out of it that came from where it leads."""
     urgent: bool = False
     """Withdraws a consent: overtakes what is out, and waits behind nothing that was refused."""
+    look: bool = False
+    """What stands there is read just before it goes out (streams.steps.undoing)."""
+    expect: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Field to what must stand there still: else it is left out."""
 
 
 class Own(Struct, array_like=True):
@@ -178,6 +183,16 @@ class Fact(Struct, array_like=True):
     owed: Owed | None = None
 
 
+class Release(Struct, array_like=True):
+    """A released row, so that it can be undone."""
+
+    before: dict[str, Any]
+    """What stood there just before."""
+    wrote: dict[str, Any]
+    """Empty: not written yet."""
+    sync: str
+
+
 class Destination(Struct, array_like=True):
     """One object at a destination: what stands there, what is out, what comes next."""
 
@@ -188,6 +203,8 @@ class Destination(Struct, array_like=True):
     facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
     sent: dict[str, list[Own]] = field(default_factory=dict[str, list[Own]])
     """Field to our own writes that may come back; only where some sync reads from there."""
+    released: dict[str, Release] = field(default_factory=dict[str, Release])
+    """By row id."""
     also: list[str] = field(default_factory=list[str])
     """Other objects of the person there, from before a join: nothing is written to them."""
 

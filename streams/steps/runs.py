@@ -227,7 +227,7 @@ class Runs:
             counts[standing] = counts.get(standing, 0) + 1
         run.released += run.state in FINAL and note.code == "released"
         if standing == "out":
-            run.departed += 1
+            run.departed += note.was != "out"
         elif note.was == "out" and standing == "waiting":
             run.departed -= 1
         if note.standing is Standing.waiting and note.code not in ("behind", "released"):

@@ -14,6 +14,7 @@ from streams.steps.catalog import Plan
 from streams.steps.consent import alone
 from streams.steps.echo import echoed, remember
 from streams.steps.rows import Destination, Owed, Row, SyncState, Values
+from streams.steps.undoing import ask, carried
 from streams.steps.values import drop, fold, newest_ms, same, timed
 from streams.steps.work import Work, json, without_values
 
@@ -78,7 +79,10 @@ def mended(work: Work, there: Destination, row: Row) -> None:
 def merge(work: Work, earlier: Row, later: Row) -> Row:
     """Two rows of one sync become one -> the one that carries both."""
     carrier, other = (earlier, later) if later.run and not earlier.run else (later, earlier)
-    carrier.fields = fold(earlier.fields, later.fields)
+    both = fold(earlier.fields, later.fields)
+    if earlier.look or later.look:
+        carried(carrier, earlier, later, both)
+    carrier.fields = both
     carrier.rank = min(earlier.rank, later.rank)
     carrier.seq = later.seq
     carrier.urgent |= earlier.urgent or later.urgent
@@ -153,6 +157,9 @@ def advance(work: Work, there: Destination) -> None:
             wait(work, plan, row, code)
         elif there.out is not None or held:
             behind.append(row)
+        elif row.look and there.object_id:
+            state.next = None
+            ask(work, plan, there, row)
         else:
             state.next = None
             _depart(work, plan, there, row)

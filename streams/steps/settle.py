@@ -15,6 +15,7 @@ from streams.steps import facts
 from streams.steps.echo import withdraw
 from streams.steps.rows import Destination, Row, SyncState
 from streams.steps.sending import advance, merge, owe
+from streams.steps.undoing import kept, looked
 from streams.steps.values import fold, forget
 from streams.steps.work import Work
 
@@ -31,10 +32,16 @@ def settle(work: Work, outcome: RecordOutcome) -> None:
     fact = there.facts.get(outcome.row_id)
     if fact is not None and fact.state == "out":
         _settle_fact(work, there, fact.row, outcome)
-    elif there.out is not None and there.out.row_id == outcome.row_id:
+    elif there.out is not None and _answers(there.out, outcome):
         row, there.out = there.out, None
         _settle_state(work, there, row, outcome)
     advance(work, there)
+
+
+def _answers(row: Row, outcome: RecordOutcome) -> bool:
+    """Of a row that is only looked up yet, nothing was sent: a fate is that of an earlier try."""
+    asked = row.look == (outcome.kind is OutcomeKind.seen) or outcome.kind is OutcomeKind.returned
+    return row.row_id == outcome.row_id and asked
 
 
 def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutcome) -> None:
@@ -44,6 +51,7 @@ def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutco
             if outcome.kind is OutcomeKind.unchanged:
                 withdraw(there, row.row_id)  # equal already: there is nothing to tell
             _noted(work, row, Standing(outcome.kind.value), outcome)
+            kept(there, row)
             if outcome.object_id and outcome.object_id != there.object_id:
                 there.object_id = outcome.object_id
                 _claim(work, row, outcome)
@@ -62,12 +70,17 @@ def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutco
             )  # fmt: skip
         case OutcomeKind.returned:
             # "Not tried" is what the worker knows; one that died before it may have tried.
-            forget(there.written, row.fields.values)
+            if not row.look:
+                forget(there.written, row.fields.values)
             if _recalled(outcome):
                 withdraw(there, row.row_id)
             _given_back(work, row, outcome)
             state = there.syncs.setdefault(row.sync, SyncState())
             state.next = row if state.next is None else merge(work, row, state.next)
+        case OutcomeKind.seen:
+            if looked(work, there, row, outcome):
+                state = there.syncs.setdefault(row.sync, SyncState())
+                state.next = row if state.next is None else merge(work, row, state.next)
         case _:
             assert_never(outcome.kind)
 
@@ -86,6 +99,8 @@ def _settle_fact(work: Work, there: Destination, row: Row, outcome: RecordOutcom
             _given_back(work, row, outcome)
             there.facts[row.row_id].state = "waiting"
             facts.advance(work, there)
+        case OutcomeKind.seen:
+            pass  # nobody looks where facts are sent
         case _:
             assert_never(outcome.kind)
 

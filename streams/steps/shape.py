@@ -186,6 +186,9 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
     work.person.seq += 1
     row.seq = work.person.seq
     own = work.person.sources.get(row.source) or Source()
+    if plan.fact:
+        _fact_again(work, plan, there, row, own)
+        return
     shaped = (
         Shaped(None, why=f"it is {own.became} now")
         if own.became
@@ -204,6 +207,26 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
     if whole.values:
         shaped = Shaped(whole.values)
     _take(work, plan, there, row, shaped, whole, valid=valid)
+
+
+def _fact_again(work: Work, plan: Plan, there: Destination, row: Row, own: Source) -> None:
+    """What happened once is told as it was, but for what people have mended since. Where our own
+    checks refused it, it is made of what is known now; the mapping sees all fields as changed."""
+    event = _event_again(work, row, row.source, own)
+    event = event.model_copy(update={"changed": sorted(plan.mapping.inputs)})
+    shaped, said = _shape(work, plan, own, event), row.fields
+    fields = shaped.fields or {}
+    if said.values:
+        mended = {
+            name: fields[name]
+            for name, made_of in plan.mapping.reads.items()
+            if name in fields and not made_of.isdisjoint(own.fixes)
+        }
+        fields = {**said.values, **mended}
+        shaped = Shaped(fields, tuple(e for e in shaped.errors if e.field in mended))
+    times = _with_times(plan, row.source, own, fields)
+    fields_then = timed(fields, {name: said.time(name) or times.time(name) for name in fields})
+    _take(work, plan, there, row, shaped, fields_then, valid=True)
 
 
 def park_unshaped(work: Work, record: ResolvedRecord, code: str, words: str) -> None:
@@ -288,6 +311,9 @@ def _shape(work: Work, plan: Plan, source: Source, event: PlatformEvent) -> Shap
     """Filter, map and validate what is known of an object, with what people have mended in it."""
     known = source.known.values
     values = {name: known.get(name) for name in plan.mapping.inputs}
+    if plan.fact:  # what the event itself says, however much is known that is newer
+        told: dict[str, Any] = msgspec.json.decode(event.values)
+        values |= {name: told[name] for name in told.keys() & values.keys()}
     for name, (_, instead) in source.fixes.items():
         values[name] = instead
     return plan.mapping.shape(values, event, work.key)

@@ -1,6 +1,8 @@
 """`syncline parked`: see, mend and release what is stuck."""
 
+import contextlib
 import json
+import time
 from collections import Counter
 from typing import Annotated, Any
 
@@ -11,21 +13,23 @@ from rich.table import Table
 from audit.causes import cause_of, causes
 from audit.read import latest
 from schemas import topics
-from schemas.codec import Codec
+from schemas.codec import Codec, Undecodable
 from schemas.control import ActKind
+from schemas.journal import JournalEntry
 from schemas.parked import Fix, ParkedRecord
 from schemas.runs import RunView
 from streams.definitions import Catalogs
-from syncline import acts, cluster, unparking
+from syncline import acts, cluster, undoing, unparking
 from syncline.errors import Failed, Misused
 from syncline.mending import Mend, Tried, grouped, parse, tried
 from syncline.options import Json, Why
 from syncline.selecting import Selection, selecting
 from syncline.settings import Settings
+from syncline.since import Since, parse_span
 from syncline.watching import Watch
 
 app = typer.Typer(
-    help="What is stuck: list, show, test, fix, release, discard.", no_args_is_help=True
+    help="What is stuck: list, show, test, fix, release, undo, discard.", no_args_is_help=True
 )
 
 SHOWN = 20
@@ -213,6 +217,79 @@ def _settle(
     if wait_s and (asked.rows or asked.confirmations):
         watch.until(lambda answers: unparking.settled(answers, asked), wait_s)
     unparking.tell(watch.answers, asked, waited=bool(wait_s))
+
+
+@app.command()
+def released(
+    since: Annotated[str, typer.Option(help="Of so long: 90m, 6h, 2d.")] = "1d",
+    json_: Json = False,
+) -> None:
+    """Records that somebody has released, and where each stands now: for `parked undo`."""
+    with cluster.connected() as (settings, codec):
+        found = _released(settings, codec, since)
+    if json_:
+        print(cluster.as_json([r.__dict__ for r in found]))
+        return
+    table = Table("id", "sync", "record", "who", "why", "stands")
+    for r in found:
+        record = f"{r.run}:{r.record_no}" if r.run else r.row_id
+        table.add_row(r.row_id, r.sync, record, r.who, r.why, r.standing)
+    Console().print(table)
+    print(f"{len(found):,} released, {sum(r.can_be_undone for r in found):,} of them written")
+
+
+@app.command()
+def undo(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Ids, as `parked released` shows.")
+    ] = None,
+    since: Annotated[str, typer.Option(help="Released within: 90m, 6h, 2d.")] = "1d",
+    sync: Annotated[str, typer.Option(help="Only this sync.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="All of that time.")] = False,
+    why: Why = "",
+    wait: Wait = 30.0,
+) -> None:
+    """Put back what stood at the destination just before a release.
+
+    It is read there first: a field that holds something else by now is left as it is. What is put
+    back stays until the source says something new. What a release has made is not taken away.
+    """
+    if not ids and not all_:
+        raise Misused("name records by id, as `parked released` shows, or say --all")
+    with cluster.connected() as (settings, codec):
+        there = _released(settings, codec, since)
+        known = {r.row_id for r in there}
+        if missing := [i for i in ids or [] if i not in known]:
+            raise Failed(f"not released within {since}: {', '.join(missing)}")
+        chosen = [
+            r for r in there
+            if (not ids or r.row_id in ids) and sync in ("", r.sync) and r.can_be_undone
+        ]  # fmt: skip
+        if not chosen:
+            raise Failed("none of them is written: `syncline parked released` shows how they stand")
+        made, rows = undoing.asked(chosen, why)
+        asked = unparking.Asked(rows=rows, confirmations=len({(r.sync, r.person) for r in chosen}))
+        with Watch(settings, codec) as watch:
+            watch.ask(made)
+            print(f"undo: asked for {len(chosen):,} records")
+            if wait:
+                watch.until(lambda answers: unparking.settled(answers, asked), wait)
+            unparking.tell(watch.answers, asked, waited=bool(wait))
+
+
+def _released(settings: Settings, codec: Codec, since: str) -> list[undoing.Released]:
+    from_ms = time.time_ns() // 1_000_000 - parse_span(since)
+    log = Since(settings.kafka_config(), topics.JOURNAL, from_ms)
+    entries: list[JournalEntry] = []
+    try:
+        for record in log.read_to_end():
+            with contextlib.suppress(Undecodable):
+                entry = codec.decode(record.value())
+                if isinstance(entry, JournalEntry):
+                    entries.append(entry)
+    finally:
+        log.close()
+    return undoing.released(entries)
 
 
 @app.command()

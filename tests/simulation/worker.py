@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas import ids
-from schemas.commands import FetchPages, Priority, ReadObjects, Recall, UploadBatch, UploadRow
+from schemas.commands import (
+    FetchPages,
+    LookUp,
+    Priority,
+    ReadObjects,
+    Recall,
+    UploadBatch,
+    UploadRow,
+)
 from schemas.events import EventKind, Origin, PlatformEvent
 from schemas.journal import JournalEntry, JournalKind
 from schemas.outcomes import AccountState, OutcomeKind, RecordOutcome
@@ -156,6 +164,8 @@ class Worker:
                 self.answers.append((offset, self._fetch(message, now_ms)))
             case ReadObjects():
                 self.answers.append((offset, self._read_objects(offset, message)))
+            case LookUp():
+                self.answers.append((offset, self._look_up(message, now_ms)))
             case Recall():
                 recalled = [t for t in self.tasks if t.row.row_id in message.row_ids]
                 self._give_back(recalled, "recalled", 0, now_ms, crash)
@@ -280,6 +290,21 @@ class Worker:
         return [
             _sent(e.model_copy(update={"event_id": ids.derive(name, e.event_id)})) for e in events
         ]
+
+
+    def _look_up(self, command: LookUp, now_ms: int) -> list[Send]:
+        """What stands there as it is read; the answer may come when it is another by then."""
+        sends: list[Send] = []
+        for row in command.rows:
+            there = self.platform.objects.get((command.object_type, row.object_id))
+            outcome = RecordOutcome(
+                row_id=row.row_id, person=row.person, connection=command.connection,
+                object_type=command.object_type, sync=command.sync, run=command.run,
+                kind=OutcomeKind.seen, at_ms=now_ms, code="absent" if there is None else "",
+                seen=None if there is None else json.dumps(there).encode(),
+            )  # fmt: skip
+            sends.append(Send(outcomes_of(self.name), row.person, outcome))
+        return sends
 
 
 def _is_read(send: Send) -> bool:
