@@ -122,6 +122,11 @@ class Peer(RequestHandler):
             self.head_s = self._loop.time()
         super().data_received(data)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for it after every piece of a body, also where nothing has been paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def handle_error(
         self,
         request: BaseRequest,

@@ -1,8 +1,9 @@
 """Records to Kafka, all of a POST or a word that it failed.
 
-librdkafka sends from threads of its own; here the event loop asks it every millisecond, and only
-while something is out, which of the messages are confirmed. Deliveries are counted per POST: one
-future for all of its records, no lock, no thread that competes with the loop.
+librdkafka sends from threads of its own; here the event loop asks it which of the messages are
+confirmed: only while something is out, and after a millisecond, or ever less often while nothing
+comes. Deliveries are counted per POST: one future for all of its records, no lock, no thread that
+competes with the loop.
 """
 
 import asyncio
@@ -21,6 +22,9 @@ log = structlog.get_logger()
 
 MESSAGE_BYTES_MAX = 1_000_000  # librdkafka's and, with room, the broker's default for one batch
 POLL_S = 0.001
+POLL_S_MAX = 0.008
+POLL_SLOWER = 1.25
+"""Where nothing came: a slow Kafka is not asked a thousand times a second, nor heard much later."""
 WATCH_S = 0.25
 STALL_S = 2.0
 """Messages are out and none has been confirmed for so long: Kafka is as good as away."""
@@ -90,6 +94,7 @@ class Publisher:
         self.moved = False
         self._progress_s = time.monotonic()
         self._ticking = False
+        self._pause_s = POLL_S
         self._last_error = ""
         self._producer = self._new_producer()
         self._probe: asyncio.Future[bool] = self.loop.create_future()
@@ -173,13 +178,16 @@ class Publisher:
     def _tick_soon(self) -> None:
         if not self._ticking:
             self._ticking = True
-            self.loop.call_later(POLL_S, self._tick)
+            self.loop.call_later(self._pause_s, self._tick)
 
     def _tick(self) -> None:
         self._ticking = False
         self._poll()
         if len(self._producer):
+            self._pause_s = POLL_S if self.moved else min(self._pause_s * POLL_SLOWER, POLL_S_MAX)
             self._tick_soon()
+        else:
+            self._pause_s = POLL_S
 
     def _poll(self) -> None:
         self.moved = False
