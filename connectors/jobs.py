@@ -32,8 +32,8 @@ __all__ = ["AT_ONCE_MAX", "Job", "Jobs", "poll_s", "upload", "worth"]
 
 log = structlog.get_logger("connectors")
 
-AT_ONCE_MAX = 4
-"""Jobs of one account; the platform works at them one after the other anyway."""
+AT_ONCE_MAX = 10
+"""Jobs of one account: of the least size, so many hold all rows that a partition has in hand."""
 SCARCE = 0.5
 """With less than this part of a day's calls left, a job is taken for sparing some."""
 LARGE = 5

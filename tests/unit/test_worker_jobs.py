@@ -1,6 +1,7 @@
 """Rows in jobs: Salesforce's Bulk API against its simulator, through the worker's own account."""
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -244,3 +245,24 @@ async def test_a_job_that_nobody_knows_any_more_sends_its_rows_again() -> None:
         there.bulk.jobs.clear()
         assert kinds(await office.settled(90)) == {"Written": ENOUGH}
         assert there.store.effects()["created"] == ENOUGH
+
+
+@pytest.mark.soak
+async def test_a_hundred_thousand_rows_by_few_calls_through_five_kills() -> None:
+    """The real sizes, with most of the day's calls spent."""
+    there = Organisation(job_s=1.0, quota={"day": "off", "long": "off"})
+    draw, count, wave = random.Random(1), 100_000, 20_000
+    async with there.serve() as url, desk(Salesforce, url, secrets=SECRETS) as office:
+        for begin in range(0, count, wave):
+            head = {"sforce-limit-info": "api-usage=70000/100000"}
+            office.account.limits.limiter.observe("api", head)
+            office.upload([lead(n) for n in range(begin, begin + wave)], "Lead")
+            await asyncio.sleep(draw.uniform(0.2, 3.0))
+            await office.kill()
+            await office.settled(200)
+        assert kinds(office.fates) == {"Written": count}
+        effects = there.store.effects()
+    assert (effects["created"], effects["twice_total"]) == (count, 0)
+    rows = sum(len(job.rows) for job in there.bulk.jobs.values() if job.state == "JobComplete")
+    assert rows > 0.9 * count
+    assert there.requests < 0.5 * count / 200  # by requests alone it would be 500
