@@ -1,6 +1,7 @@
 """The fake Salesforce behaves as Salesforce's pages say, seen by a plain HTTP client."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -412,3 +413,52 @@ def test_ids_grow() -> None:
     ids = [new_id("Lead", n) for n in (0, 61, 62, 3843, 3844, 10**9)]
     assert ids == sorted(ids)
     assert len(set(ids)) == 6
+
+
+async def test_an_ingest_job_is_filled_closed_worked_at_and_told_row_by_row() -> None:
+    organisation, key = Salesforce(job_s=0.2), "Syncline_Id__c"
+    jobs = f"{V}/jobs/ingest"
+    about = {
+        "object": "Lead", "operation": "upsert", "externalIdFieldName": key, "contentType": "CSV",
+        "lineEnding": "LF",
+    }  # fmt: skip
+    sheet = (
+        f"{key},LastName,Company,Email,Title\n"
+        'k1,Lee,"A, Inc",a@x.io,\n'
+        "k2,,C,b@x.io,\n"
+        "k3,Poe,C,,#N/A\n"
+        "k1,Lee,C,,\n"
+    )
+    async with organisation.serve() as url, httpx.AsyncClient(base_url=url, verify=False) as web:
+        token = (await web.post("/services/oauth2/token", data=LOGIN)).json()["access_token"]
+        web.headers["authorization"] = f"Bearer {token}"
+        made = (await web.post(jobs, json=about)).json()
+        assert made["state"] == "Open"
+        job = f"{jobs}/{made['id']}"
+        plain = {"content-type": "text/csv"}
+        assert (await web.get(f"{job}/successfulResults")).status_code == 400  # not over yet
+        assert (await web.put(f"{job}/batches", json={})).status_code == 415
+        assert (await web.put(f"{job}/batches", content=sheet, headers=plain)).status_code == 201
+        assert organisation.store.effects()["objects"] == 0
+        closed = {"state": "UploadComplete"}
+        assert (await web.patch(job, json=closed)).json()["state"] == "UploadComplete"
+        again = await web.patch(job, json=closed)
+        assert (again.status_code, again.json()[0]["errorCode"]) == (400, "INVALIDJOBSTATE")
+        deadline = time.monotonic() + 20
+        while (told := (await web.get(job)).json())["state"] != "JobComplete":
+            assert time.monotonic() < deadline, told
+            await asyncio.sleep(0.05)
+        assert (told["numberRecordsProcessed"], told["numberRecordsFailed"]) == (4, 2)
+        good = (await web.get(f"{job}/successfulResults")).text.splitlines()
+        bad = (await web.get(f"{job}/failedResults")).text.splitlines()
+        assert good[0].startswith(f'"sf__Id","sf__Created","{key}"')
+        assert [line.split(",")[1:3] for line in good[1:]] == [
+            ['"true"', '"k1"'],
+            ['"true"', '"k3"'],
+        ]
+        words = "REQUIRED_FIELD_MISSING:Required fields are missing: [LastName]:LastName --"
+        assert words in bad[1]
+        assert "DUPLICATE_VALUE" in bad[2]
+        assert (await web.get(f"{jobs}/750unknown")).status_code == 404
+        more = {**about, "externalIdFieldName": "Email"}
+        assert (await web.post(jobs, json=more)).status_code == 400

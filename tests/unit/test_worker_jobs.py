@@ -247,6 +247,42 @@ async def test_a_job_that_nobody_knows_any_more_sends_its_rows_again() -> None:
         assert there.store.effects()["created"] == ENOUGH
 
 
+async def test_a_job_that_fails_as_a_whole_parks_its_rows_with_the_platform_s_words() -> None:
+    """A column that is no field: nothing was written. Rows go again, by request too, and there
+    each is told what is wrong with it."""
+    async with organisation() as (there, office):
+        office.upload([lead(n, Nonsense__c="x") for n in range(ENOUGH)], "Lead")
+        fates = await office.settled(90)
+        assert kinds(fates) == {"Parked": ENOUGH}
+        words = [fate.words for fate in fates.values() if isinstance(fate, Parked)]
+        assert all("Nonsense__c" in said for said in words)
+        assert there.store.effects()["created"] == 0
+        assert office.intents == {}
+
+
+async def test_a_key_that_is_refused_while_a_job_runs_costs_no_verdict() -> None:
+    async with organisation(job_s=0.5) as (there, office):
+        office.upload([lead(n) for n in range(ENOUGH)], "Lead")
+        await until(lambda: office.account.jobs.running)
+        fault = {"path": "/jobs/ingest/", "method": "GET", "count": 1, "action": "status"}
+        refusal = [{"message": "API disabled", "errorCode": "API_DISABLED_FOR_ORG"}]
+        there.script.add([{**fault, "status": 403, "body": refusal}])
+        await until(lambda: office.account.gate.halted)
+        assert office.fates == {}
+        office.account.reopen("somebody said so")
+        assert kinds(await office.settled()) == {"Written": ENOUGH}
+        assert len(there.bulk.jobs) == 1
+
+
+async def test_a_quota_that_is_used_up_while_a_job_runs_is_waited_for() -> None:
+    async with organisation(job_s=0.2) as (there, office):
+        fault = {"path": "/jobs/ingest/", "method": "GET", "count": 2, "action": "throttle"}
+        there.script.add([{**fault, "policy": "long"}])
+        office.upload([lead(n) for n in range(ENOUGH)], "Lead")
+        assert kinds(await office.settled(90)) == {"Written": ENOUGH}
+        assert len(there.bulk.jobs) == 1
+
+
 @pytest.mark.soak
 async def test_a_hundred_thousand_rows_by_few_calls_through_five_kills() -> None:
     """The real sizes, with most of the day's calls spent."""
