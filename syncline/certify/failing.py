@@ -1,5 +1,6 @@
 """What becomes of a request that fails as a whole: limits, faults, lost answers, refused keys."""
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from email.utils import formatdate
@@ -14,6 +15,7 @@ from syncline.certify.places import Place
 
 FAULTS, LIMITS = "lost answers and faults", "limits"
 SECRET = "tell-nobody-us1"  # noqa: S105 - a wrong one; Mailchimp's end with the data centre
+PATIENCE = 40
 WAIT_S = 120
 """Long, so that what passes until the answer is read makes no difference."""
 
@@ -59,11 +61,17 @@ async def a_slow_answer_is_waited_for_and_one_too_slow_is_lost(bench: Bench) -> 
     bench.strike("slow_body", ms=100)
     assert kinds(await bench.upload(rows)) == [bench.good] * len(rows)
     more = [bench.place.row(n) for n in range(10, 10 + len(rows))]
-    async with bench.connect(bench.url, bench.slow(0.4)) as impatient:
-        bench.strike("slow_body", ms=3_000)
+    async with bench.connect(bench.url, bench.slow(2.0)) as impatient:
+        bench.strike("slow_body", ms=6_000)
         outcomes = await impatient.upload_batch(bench.place.object_type, more)
     assert isinstance(same_for_all(outcomes, len(more)), Retry)
-    assert kinds(await bench.resend(more)) == [bench.good] * len(more)
+    again = await bench.resend(more)
+    for _ in range(PATIENCE):  # whose first request still runs there may be told so
+        if Retry not in kinds(again):
+            break
+        await asyncio.sleep(0.5)
+        again = await bench.resend(more)
+    assert kinds(again) == [bench.good] * len(more)
     assert (bench.effects["created"], bench.effects["twice_total"]) == (2 * len(rows), 0)
 
 
