@@ -35,7 +35,7 @@ COMMANDS: dict[str, str] = {
     "sync": "List, pause or resume syncs; forget what stands at a destination.",
     "account": "List accounts; close one at once (kill switch), or open it by hand.",
     "audience": "Give a sync a list of ids: who joins, who leaves; show it.",
-    "run": "Start, show, pause, resume or cancel bulk runs.",
+    "run": "Preview, start, show, pause, resume or cancel bulk runs.",
     "parked": "List, show, test, fix, release or discard records that are stuck.",
     "resend": "Send all that is known of one person again now.",
     "balance": "Show that every record received has a fate.",

@@ -117,6 +117,8 @@ class Plan:
     """Kind of event to what it sets at the destination."""
     audience: Audience | None = None
     """What a list sets there, where only the objects on it are sent."""
+    match: str = ""
+    """Destination field by which people already there are found."""
 
 
 @dataclass(slots=True)
@@ -282,6 +284,7 @@ class Catalog:
             ),
             kinds={str(kind): sets for kind, sets in sync.kinds.items()},
             audience=sync.audience,
+            match=sync.match,
         )
 
 

@@ -3,7 +3,15 @@
 from typing import Any, NamedTuple, TypeVar
 
 from schemas.base import Message
-from schemas.commands import Priority, ReadObjects, Recall, UploadBatch, UploadRow
+from schemas.commands import (
+    LookRow,
+    LookUp,
+    Priority,
+    ReadObjects,
+    Recall,
+    UploadBatch,
+    UploadRow,
+)
 from schemas.journal import JournalEntry, JournalKind, RowNote
 from schemas.parked import ParkedRecord
 from schemas.topics import JOURNAL, PARKED, commands_of
@@ -60,6 +68,7 @@ class Outputs:
         self._parked: dict[str, ParkedRecord | None] = {}
         self._recalls: dict[tuple[str, str, str], list[str]] = {}
         self._reads: dict[tuple[str, str, str, str, frozenset[str]], dict[str, None]] = {}
+        self._looks: dict[tuple[str, str, str, tuple[str, ...]], tuple[Plan, list[LookRow]]] = {}
 
     def send(
         self, topic: str, key: str, message: Message | None, partition: int | None = None
@@ -89,6 +98,12 @@ class Outputs:
         """Ask for a whole object; equal asks of a chunk are one."""
         key = (platform, account, connection, object_type, fields)
         self._staged.append((self._read, key, object_id))
+
+    def look(
+        self, plan: Plan, run: str, field: str, fields: tuple[str, ...], row: LookRow
+    ) -> None:  # fmt: skip
+        """Ask what a destination holds in these fields. `field`: by which it is looked for."""
+        self._staged.append((self._look, (plan.sync, run, field, fields), plan, row))
 
     def keep(self) -> None:
         """The step ended well: what it said counts."""
@@ -121,6 +136,11 @@ class Outputs:
     def _read(self, key: tuple[str, str, str, str, frozenset[str]], object_id: str) -> None:
         self._reads.setdefault(key, {})[object_id] = None
 
+    def _look(
+        self, key: tuple[str, str, str, tuple[str, ...]], plan: Plan, row: LookRow
+    ) -> None:  # fmt: skip
+        self._looks.setdefault(key, (plan, []))[1].append(row)
+
     def close(self, at_ms: int) -> list[Send]:
         """All messages of the chunk. `at_ms`: the latest time that its records told."""
         self.keep()
@@ -138,6 +158,14 @@ class Outputs:
                     fields=sorted(fields),
                 )  # fmt: skip
                 sends.append(Send(commands_of(platform), account, read))
+        for (sync, run, field, fields), (plan, rows) in self._looks.items():
+            for part in _parts(rows, READ_IDS_MAX):
+                look = LookUp(
+                    account=plan.account, connection=plan.destination, sync=sync, run=run,
+                    object_type=plan.destination_object, field=field, fields=list(fields),
+                    rows=part,
+                )  # fmt: skip
+                sends.append(Send(commands_of(plan.platform), plan.account, look))
         for parked_id, record in self._parked.items():
             sends.append(Send(PARKED, parked_id, record))
         for (kind, sync, run, mapping), notes in self._notes.items():

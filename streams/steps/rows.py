@@ -274,6 +274,8 @@ class Person(Struct, array_like=True):
     """Stamp and kind of the latest word on it: subscribed, unsubscribed or bounced."""
     forgotten: dict[str, int] = field(default_factory=dict[str, int])
     """As in Index, as far as it has followed."""
+    previews: dict[str, Row] = field(default_factory=dict[str, Row])
+    """Rows of runs that send nothing, of which the platform is asked whether they are there."""
     joins: Joins | None = None
 
 
@@ -305,6 +307,8 @@ class RunMark(Struct, array_like=True):
     why: str = ""
     force: bool = False
     """Its rows go out also where they are equal to what stands there."""
+    preview: bool = False
+    """It shows what it would do, and sends nothing."""
 
 
 class Index(Struct, array_like=True):
@@ -430,6 +434,8 @@ class Run(Struct, array_like=True):
     """Parts handed out."""
     listed_ms: int = 0
     """When the list was given."""
+    fetch_max: int = 0
+    """Records after which no more are fetched; 0: all are."""
 
 
 pack = msgspec.msgpack.Encoder().encode

@@ -130,6 +130,7 @@ class Runs:
         run.credit = int(options.get("credit") or flow.credit())
         run.batch_rows, run.pages_max = flow.batch_rows, flow.fetch_pages_max
         run.expected = int(options.get("expected") or 0)
+        run.fetch_max = int(options.get("fetch_max") or 0)
         run.parts, run.listed_ms = int(options.get("parts") or 0), act.when_ms
         run.progress_ms = run.now_ms
         pinned = json.dumps({**options, "pins": run.pins}).encode()
@@ -214,6 +215,7 @@ class Runs:
         run.answered = entry.step
         run.cursor, run.last, run.trouble = entry.cursor, entry.last, ""
         run.fetched += entry.records
+        run.last |= 0 < run.fetch_max <= run.fetched
         run.pages += entry.pages
         run.expected = max(run.expected, entry.total)
         run.progress_ms = run.now_ms

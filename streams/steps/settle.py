@@ -13,6 +13,7 @@ from schemas.parked import Stage
 from schemas.topics import ANSWERED
 from streams.steps import facts
 from streams.steps.echo import withdraw
+from streams.steps.preview import answered
 from streams.steps.rows import Destination, Row, SyncState
 from streams.steps.sending import advance, merge, owe
 from streams.steps.undoing import kept, looked
@@ -26,6 +27,8 @@ PAUSE_MS = 5_000
 
 def settle(work: Work, outcome: RecordOutcome) -> None:
     """Every outcome of a row that is out lands in exactly one branch."""
+    if work.person.previews and answered(work, outcome):
+        return
     there = work.person.destinations.get(f"{outcome.connection}:{outcome.object_type}")
     if there is None:
         return

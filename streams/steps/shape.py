@@ -13,7 +13,7 @@ from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
 from schemas.ids import row_id, sync_of
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
-from streams.steps import audience, facts
+from streams.steps import audience, facts, preview
 from streams.steps.catalog import FieldError, Plan, Shaped
 from streams.steps.consent import (
     ANSWERED,
@@ -283,6 +283,9 @@ def _decide_for(
     work: Work, plan: Plan, source: Source, row: Row, event: PlatformEvent, turn: Turn | None = None
 ) -> None:  # fmt: skip
     """`turn`: what makes it go round between two syncs too often."""
+    if answered_by(plan, event) and preview.only_shown(work, row):
+        work.note(row, Standing.filtered, f"would_answer_{event.kind.value}")
+        return
     work.person.seq += 1
     row.seq = work.person.seq
     there = adopt(work, plan)
@@ -329,7 +332,9 @@ def _take(
     """
     row.fields = fields
     if not audience.member(work, plan):
-        if audience.leaves(work, plan, there, row):
+        if preview.only_shown(work, row):
+            work.note(row, Standing.filtered, "not_member")
+        elif audience.leaves(work, plan, there, row):
             offer(work, plan, there, row)
         advance(work, there)
         return
@@ -340,7 +345,9 @@ def _take(
         leave_out(plan, there, source, row)
     if plan.kinds and row.fields.values and not plan.fact:
         overlay(work, plan, there, row, kind)
-    if shaped.errors:
+    if preview.only_shown(work, row):
+        preview.show(work, plan, there, row, shaped)
+    elif shaped.errors:
         first = shaped.errors[0]
         words = "; ".join(f"{e.field}: {e.words}" for e in shaped.errors)
         park = facts.owe if plan.fact else owe

@@ -10,12 +10,11 @@ from typing import Any
 
 import msgspec
 
-from schemas.commands import LookRow, LookUp
+from schemas.commands import LookRow
 from schemas.control import Act, Target
 from schemas.ids import derive
 from schemas.journal import Standing
 from schemas.outcomes import RecordOutcome
-from schemas.topics import commands_of
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Release, Row, Values
 from streams.steps.values import drop, same, timed
@@ -32,12 +31,8 @@ def ask(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     """Read what stands there, before the row goes out. It counts as out until that is known."""
     there.out = row
     row.lane = ""
-    look = LookUp(
-        account=plan.account, connection=plan.destination, object_type=plan.destination_object,
-        sync=plan.sync, run=row.run, fields=sorted(row.fields.values),
-        rows=[LookRow(row_id=row.row_id, person=work.key, object_id=there.object_id)],
-    )  # fmt: skip
-    work.out.send(commands_of(plan.platform), plan.account, look)
+    look = LookRow(row_id=row.row_id, person=work.key, object_id=there.object_id)
+    work.out.look(plan, row.run, "", tuple(sorted(row.fields.values)), look)
     work.note(row, Standing.out, "looking")
 
 

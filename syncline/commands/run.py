@@ -1,5 +1,6 @@
 """`syncline run`: bulk runs."""
 
+import contextlib
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,16 +11,21 @@ from rich.table import Table
 
 from audit.read import Log
 from schemas import ids, topics
-from schemas.codec import Codec
+from schemas.codec import Codec, Undecodable
 from schemas.control import ActKind
 from schemas.follow import Definitions
+from schemas.journal import JournalEntry
 from schemas.runs import RunView
 from syncline import acts, cluster
 from syncline.errors import Failed
 from syncline.options import Json, Why
+from syncline.previewing import TITLES, Shown
 from syncline.settings import Settings
+from syncline.since import Since
 
-app = typer.Typer(help="Bulk runs: start, show, pause, resume, cancel.", no_args_is_help=True)
+app = typer.Typer(
+    help="Bulk runs: preview, start, show, pause, resume, cancel.", no_args_is_help=True
+)
 
 Wait = Annotated[float, typer.Option(help="Seconds to wait for it; 0: do not.")]
 
@@ -39,15 +45,75 @@ def start(
     or restored the destination. What is newer there stays.
     """
     with cluster.connected() as (settings, codec):
-        run = begin(settings, codec, sync, why, force=force)
+        options = {"force": True} if force else None
+        run = begin(settings, codec, sync, why, options=options)
         print(run)
         if wait:
             until(settings, codec, run, {"running", "completed", "stuck"}, wait)
 
 
+@app.command()
+def preview(
+    sync: Annotated[str, typer.Argument(help="Name of the sync.")],
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Look at about so many records of the source.")
+    ] = 1_000,
+    json_: Json = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for it.")] = 300.0,
+) -> None:
+    """Show what a run would do: who would be created, updated or refused. Nothing is sent.
+
+    The source is read, and the destination is asked who is there, within the limits of both. Exit 1
+    where some would be refused.
+    """
+    with cluster.connected() as (settings, codec):
+        log = Since(settings.kafka_config(), topics.JOURNAL, None)
+        try:
+            options = {"preview": True, "fetch_max": limit}
+            run = begin(settings, codec, sync, "preview", options=options)
+            shown = _shown(log, codec, Shown(run), wait)
+        finally:
+            log.close()
+    if json_:
+        print(cluster.as_json({
+            "run": run, "state": shown.ended, "counts": shown.counts, "details": shown.details,
+            "samples": shown.samples,
+        }))  # fmt: skip
+    else:
+        _print_shown(shown)
+    if TITLES["would_refuse"] in shown.counts:
+        raise typer.Exit(1)
+
+
+def _shown(log: Since, codec: Codec, shown: Shown, wait_s: float) -> Shown:
+    """Follow the journal until the run has ended. Raises Failed where it does not in time."""
+    deadline = time.monotonic() + wait_s
+    while not shown.ended:
+        for record in log.poll(0.1):
+            with contextlib.suppress(Undecodable):
+                entry = codec.decode(record.value())
+                if isinstance(entry, JournalEntry):
+                    shown.take(entry)
+        if time.monotonic() > deadline:
+            why = f"it is stuck: {shown.stuck}" if shown.stuck else "is a streams worker running?"
+            raise Failed(f"{shown.run}: not over after {wait_s:g} s; {why}")
+    return shown
+
+
+def _print_shown(shown: Shown) -> None:
+    for title, count in shown.counts.items():
+        print(f"{count:,} {title}")
+        for why, times in list(shown.details.get(title, {}).items())[:10]:
+            print(f"  {times:,} {why}")
+        if numbers := shown.samples.get(title):
+            print(f"  such as {', '.join(f'{shown.run}:{n}' for n in numbers)}")
+    print(f"{sum(shown.counts.values()):,} records looked at; nothing was sent")
+
+
 def begin(
-    settings: Settings, codec: Codec, sync: str, why: str = "", *, force: bool = False
-) -> str:
+    settings: Settings, codec: Codec, sync: str, why: str = "", *,
+    options: dict[str, Any] | None = None,
+) -> str:  # fmt: skip
     """Ask for a run -> its id."""
     definitions = Definitions(settings.kafka_config(), codec)
     known = definitions.syncs()
@@ -57,7 +123,6 @@ def begin(
         raise Failed(f"there is no sync {sync}; applied are: {there}")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
     run = ids.run_id(sync, stamp)
-    options = {"force": True} if force else None
     act = acts.act(ActKind.run_start, sync=sync, run=run, values=options, why=why)
     acts.ask(settings, codec, [act])
     return run
