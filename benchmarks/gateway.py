@@ -134,7 +134,7 @@ def started(
 
 
 def _await_ready(name: str, url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 150
     while time.monotonic() < deadline_s:
         if process.poll() is not None:
             raise RuntimeError(f"{name} ended with {process.returncode}")

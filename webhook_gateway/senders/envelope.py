@@ -54,7 +54,10 @@ def plain(body: bytes) -> list[Notification] | None:
     only where a tag begins: the rest can be told by searching. Where every tag of a record belongs
     to a field found, there is nothing else in it.
     """
-    if b"<!" in body or b"<?" in body[1:] or b"\r" in body:
+    # The rare character first: `<` is everywhere. A declaration has two question marks.
+    marked = b"!" in body and b"<!" in body
+    asked = 2 if body.startswith(b"<?") else 0
+    if marked or (body.count(b"?") > asked and b"<?" in body[1:]) or b"\r" in body:
         return None
     try:
         _parser().Parse(body, True)
@@ -88,18 +91,25 @@ def _read(inside: str) -> Notification | None:
     start, end = ID_AND_OBJECT.match(inside), inside.rfind("</sObject>")
     if start is None or "Notification" in inside or inside[end:].strip() != "</sObject>":
         return None
-    types = TYPE.findall(start[2])
+    object_type = _type_of(start[2])
     leaves = LEAF.findall(inside, start.end(), end)
-    if len(types) != 1 or inside.count("<", start.end(), end) != 2 * len(leaves):
+    if object_type is None or inside.count("<", start.end(), end) != 2 * len(leaves):
         return None
     one = Notification()
-    one.notification_id, one.object_type = start[1].strip(), _prefixless(types[0].strip())
+    one.notification_id, one.object_type = start[1].strip(), object_type
     one.fields = dict(leaves)
     if len(one.fields) != len(leaves):
         return None
     if "&" in inside:
         one.fields |= {name: REFERENCE.sub(_meant, text) for name, text in leaves if "&" in text}
     return one
+
+
+@lru_cache(maxsize=1024)
+def _type_of(attributes: str) -> str | None:
+    """Of a record, out of its attributes; None: not told once."""
+    types = TYPE.findall(attributes)
+    return _prefixless(types[0].strip()) if len(types) == 1 else None
 
 
 def _meant(reference: re.Match[str]) -> str:

@@ -166,7 +166,9 @@ def _v2(secret: bytes, request: Request) -> bytes:
 
 
 def _v3(secret: bytes, request: Request, stamp: str) -> bytes:
-    url = DECODABLE.sub(lambda m: DECODED[m[0].upper()], request.url)
+    url = request.url
+    if "%" in url:
+        url = DECODABLE.sub(lambda m: DECODED[m[0].upper()], url)
     head = f"{request.method}{url}".encode("utf-8", "surrogateescape")
     mac = hmac.digest(secret, head + request.body + stamp.encode(), "sha256")
     return base64.b64encode(mac)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -88,6 +89,7 @@ def when(value: Any, received_ms: int) -> tuple[int, bool]:
     return occurred_ms, certain and found is not None and found[1]
 
 
+@lru_cache(maxsize=1024)  # the events of one request often have one time, and are read one by one
 def _written(value: str) -> tuple[int, bool] | None:
     try:
         plain = BLANK_BEFORE_ZONE.sub("", value) if " " in value else value

@@ -12,6 +12,7 @@ Traps    fields that are empty are left out, so a record is never known whole; o
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 from pydantic import BaseModel, Field, SecretStr
@@ -126,20 +127,29 @@ class Sender:
         return [_part(n, f, request.received_ms) for n, f in enumerate(found)]
 
 
+READ = frozenset({"id", "systemmodstamp", "lastmodifieddate", "createddate", "isdeleted"})
+
+
+@lru_cache(maxsize=256)  # the records of one kind have the same fields
+def _known(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The fields that mean something to us, in lower case and as they are: seen in either."""
+    return tuple((name.lower(), name) for name in names if name.lower() in READ)
+
+
 def _part(position: int, found: Notification, received_ms: int) -> Part:
     if not found.notification_id or not found.object_type:
         return Unparseable(position, found.payload, "a notification without id or record")
     fields = found.fields
     values = canonical(fields)
-    lower = {name.lower(): value for name, value in fields.items()}  # seen in either case
-    stamp = lower.get("systemmodstamp") or lower.get("lastmodifieddate")
+    known = {low: fields[name] for low, name in _known(tuple(fields))}
+    stamp = known.get("systemmodstamp") or known.get("lastmodifieddate")
     occurred_ms, certain = when(stamp, received_ms)
     return Event(
         (found.notification_id,),
         found.object_type.encode() + values,
         found.object_type,
-        _long_id(lower.get("id") or ""),
-        _kind(lower),
+        _long_id(known.get("id") or ""),
+        _kind(known),
         "outbound message",
         occurred_ms,
         certain,
