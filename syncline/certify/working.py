@@ -77,7 +77,7 @@ async def a_lost_answer_is_unknown_where_a_repeat_could_do_harm(bench: Bench) ->
     bench.strike("lose_after")
     async with Desk(bench) as desk:
         fates = await desk.upload(rows)
-        assert desk.intended == [row.row_id for row in rows]
+        assert set(desk.intended) == {row.row_id for row in rows}, "noted before they are sent"
     assert {type(fate) for fate in fates.values()} <= {Unknown, bench.good}
     assert bench.effects["created"] == len(rows), "made once, whoever asks"
 
