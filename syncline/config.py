@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from connectors.registry import CONNECTORS, connector_class
 from mappings.document import MappingDocument, load
 from mappings.errors import MappingInvalid
-from mappings.fields import FieldList
+from mappings.fields import FieldList, check_row
 from ratelimits import registry as quotas
 from schemas.definitions import Connection, Sync
 from schemas.secrets import SecretMissing, is_reference, resolve
@@ -252,6 +252,15 @@ def check_fields(found: Configuration, known: Mapping[str, FieldList]) -> Iterat
                 for problem in error.problems:
                     told[f"{lines.path}:{lines.of(problem.place)}: {problem}"] = None
         yield from told
+    for name, sync in found.syncs.items():
+        target = f"{sync.destination}:{sync.destination_object}"
+        if sync.audience is None or target not in known:
+            continue
+        for key in ("joined", "left"):
+            sets: dict[str, Any] = getattr(sync.audience, key)
+            for wrong in check_row(sets, known[target].by_name(), creating=False):
+                where = ("audience", key, wrong.field)
+                yield found.lines["sync", name].problem(where, wrong.message)
 
 
 def _ends(found: Configuration, mapping: str) -> list[tuple[str, str]]:

@@ -274,6 +274,17 @@ def test_for_whom_when_and_who_is_told(folder: Path, added: str, line: int, says
     assert says in problem
 
 
+def test_what_a_list_sets_fits_the_destination(folder: Path) -> None:
+    path = folder / "syncs" / "leads.yaml"
+    text = path.read_text()
+    path.write_text(f"{text}audience:\n  joined: {{Rating: Hot}}\n  left:\n    Ratin: Cold\n")
+    load_folder(folder)
+    listed(folder, "salesforce_Lead", *load_fields(folder), "Rating")
+    (problem,) = problems(folder)
+    line = text.count("\n") + 4
+    assert problem == f"{path}:{line}: audience.left.Ratin: does not exist there"
+
+
 def test_secrets_of_lists_and_hooks_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SECRETS:
         monkeypatch.setenv(name, "set")
