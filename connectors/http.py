@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -19,7 +19,7 @@ import msgspec
 
 from connectors.base import Answer, PlatformError
 
-__all__ = ["Call", "HttpClient", "Trail", "trail"]
+__all__ = ["Call", "HttpClient", "Trail", "told", "trail"]
 
 CONNECT_S = 5.0
 ANSWER_S = 60.0
@@ -100,6 +100,14 @@ def trail(of: Trail):
         yield of
     finally:
         _current.reset(token)
+
+
+def told(limits: Mapping[str, str]) -> None:
+    """What the body of the last answer said of limits, by names that the registry has as headers:
+    for the limiter of whoever made the request."""
+    of = _current.get()
+    if of is not None and of.calls:
+        of.answered(replace(of.calls[-1], headers=limits))
 
 
 class HttpClient:

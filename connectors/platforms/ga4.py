@@ -35,6 +35,7 @@ from connectors.base import (
     Spec,
 )
 from connectors.google import SECRETS, SECRETS_INSTEAD, TOKEN_URL, statement
+from connectors.http import told
 from connectors.oauth import Granted, LoginRefused, Secrets, Tokens, login
 from connectors.outcome import Accepted, Halted, Outcome, Parked, Retry, Throttled, TooLarge
 from connectors.platforms.ga4_rules import BODY_BYTES_MAX, EVENTS_MAX, wrong
@@ -276,9 +277,12 @@ class GA4:
         }
         answer = await self._data("POST", ":runReport", body)
         try:
-            return msgspec.json.decode(answer.body, type=_Report)
+            report = msgspec.json.decode(answer.body, type=_Report)
         except msgspec.DecodeError:
             raise PlatformError(answer.status, "the answer is no report") from None
+        quotas = report.propertyQuota.items()
+        told({n.lower(): str(said["remaining"]) for n, said in quotas if "remaining" in said})
+        return report
 
     def _records(self, report: "_Report") -> list[Found]:
         """The id is the tuple of the dimensions' values: rows have no other."""
@@ -388,6 +392,7 @@ class _Report(msgspec.Struct):
     metricHeaders: list[_Head] = []  # noqa: N815
     rows: list[_ReportRow] = []
     rowCount: int = 0  # noqa: N815
+    propertyQuota: dict[str, dict[str, int]] = {}  # noqa: N815
 
 
 def _is(dimension: str, value: str) -> dict[str, Any]:

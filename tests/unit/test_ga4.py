@@ -12,11 +12,13 @@ from joserfc.jwk import RSAKey
 from pydantic import SecretStr, ValidationError
 
 from connectors.base import ByIds, ByKeys, Changes, FieldsOf, Page, PlatformError, Row
-from connectors.http import HttpClient
+from connectors.http import Call, HttpClient, Trail, trail
 from connectors.oauth import Secrets
 from connectors.outcome import Accepted, Halted, Outcome, Parked, Retry, Throttled, TooLarge
 from connectors.platforms.ga4 import GA4, GA4Config
 from connectors.platforms.ga4_rules import wrong
+from ratelimits.limiter import Limiter
+from ratelimits.registry import load
 from simulators import ga4 as simulated
 
 NOW_MS = 1_764_000_000_000
@@ -316,6 +318,28 @@ async def test_one_row_is_found_by_its_id() -> None:
             assert records([page]) == {object_id: values}
         gone = ByIds("report", (f"{SINCE:%Y%m%d}/Nowhere",))
         assert not (await ga4.fetch_records(gone)).records
+
+
+async def test_what_a_report_says_of_its_quotas_corrects_the_limiter() -> None:
+    """Somebody else spent nearly all of the hour's tokens: we leave them alone."""
+    there = simulated.GA4(reported())
+
+    async def nobody_inherits(_: str) -> None: ...
+
+    limiter = Limiter(load("ga4"), write_lease=nobody_inherits)
+    group = GA4.spec.objects["report"].read_quota
+
+    def answered(call: Call) -> None:
+        limiter.observe(group, call.headers)
+
+    for _ in range(14_000 - 30):
+        there.project.take(there.clock.now())
+    async with connected(there, READS, **SHAPE) as ga4:
+        with trail(Trail(answered=answered)):
+            await ga4.fetch_records(Changes("report", ""))
+    left = {view.window: view.left for view in limiter.view()}
+    assert (left["tokens_project_hour"], left["tokens_day"]) == (20, 199_990)
+    await limiter.close()
 
 
 async def test_the_names_of_a_report() -> None:
