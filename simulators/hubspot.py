@@ -34,11 +34,13 @@ from simulators.hubspot_shapes import (
     DEFAULT_PROPERTIES,
     OWN,
     STAGES,
+    CustomEvent,
     Input,
     Inputs,
     Problem,
     Property,
     Read,
+    Told,
     as_text,
     contact_properties,
     correlation,
@@ -56,6 +58,7 @@ from simulators.server import Answer, Call, Platform, Refused, Source, each
 from simulators.store import Index, Obj, Store
 
 BATCH_MAX = 100
+EVENTS_MAX = 500
 PAGE_MAX = 100
 
 
@@ -83,6 +86,7 @@ class HubSpot(Platform):
         ("POST", r"/crm/v3/properties/contacts?", "create_property"),
         ("GET", r"/account-info/v3/details", "account"),
         ("POST", r"/oauth/v1/token", "log_in"),
+        ("POST", r"/events/v3/send/batch", "send_events"),
     ]
 
     def __init__(
@@ -118,6 +122,7 @@ class HubSpot(Platform):
         super().__init__({"contacts": store}, windows, seed=seed, quota=quota, script=script)
         self._contacts, self._next_id, self._expired = contacts, FIRST_ID, False
         self.events = Events(self)
+        self.told: dict[str, CustomEvent] = {}
         self.fill()
 
     def fill(self) -> None:
@@ -473,6 +478,22 @@ class HubSpot(Platform):
         if not obj.archived and not call.dry:
             self.store.archive(call, row, obj)
             self.events.deleted(call, obj, source)
+
+    def send_events(self, call: Call) -> Answer:
+        """Custom events, as https://developers.hubspot.com/docs/api-reference/events-send-event-completions-v3/guide
+        says: one that is not well formed refuses the call, one whose `uuid` is known is dropped."""
+        given = msgspec.json.decode(call.body, type=Told).inputs
+        if not 1 <= len(given) <= EVENTS_MAX:
+            raise Refused(
+                self._invalid(call, f"between 1 and {EVENTS_MAX} events, not {len(given)}")
+            )
+        for event in given:
+            if not event.eventName or not (event.email or event.objectId or event.utk):
+                raise Refused(self._invalid(call, "eventName and one of email, objectId, utk"))
+        for event in given:
+            if not call.dry:
+                self.told.setdefault(event.uuid or f"{call.number}", event)
+        return Answer(204)
 
     # -- a person in the CRM
 

@@ -72,6 +72,22 @@ class Read(msgspec.Struct):
     idProperty: str | None = None  # noqa: N815
 
 
+class CustomEvent(msgspec.Struct):
+    """Something that a contact did."""
+
+    eventName: str = ""  # noqa: N815
+    email: str = ""
+    objectId: str | int = ""  # noqa: N815
+    utk: str = ""
+    occurredAt: str = ""  # noqa: N815
+    uuid: str = ""
+    properties: dict[str, Any] = {}
+
+
+class Told(msgspec.Struct):
+    inputs: list[CustomEvent]
+
+
 class Problem(msgspec.Struct):
     """Why one input is refused."""
 

@@ -1,4 +1,4 @@
-"""HubSpot: contacts out (source) and contacts in (sink).
+"""HubSpot: contacts out (source), contacts and custom events in (sink).
 
 API      CRM v3, https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide (2026-03)
 Quotas   ratelimits/registry/hubspot.json: read, search, write
@@ -32,7 +32,17 @@ from connectors.base import (
     milliseconds,
 )
 from connectors.oauth import LoginRefused, Tokens, login
-from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
+from connectors.outcome import (
+    Accepted,
+    Halted,
+    Outcome,
+    Parked,
+    Retry,
+    Throttled,
+    TooLarge,
+    Written,
+)
+from connectors.platforms import hubspot_events as events
 from connectors.platforms import hubspot_search as search
 from ratelimits.headers import retry_after_s
 
@@ -94,7 +104,8 @@ class HubSpot:
                 key_option="key_property",
                 match_quota="search",
                 count_quota="search",
-            )
+            ),
+            "event": events.EVENT,
         },
         fetchable=frozenset({"contact"}),
     )
@@ -129,6 +140,8 @@ class HubSpot:
                 )
             case ByKeys():
                 return await self._search(request)
+            case FieldsOf(object_type="event"):
+                return events.fields()
             case FieldsOf(object_type=object_type):
                 path = f"/crm/v3/properties/{object_type}s"
                 return self._page(await self._call("GET", path), raw_id="name")
@@ -180,11 +193,13 @@ class HubSpot:
         return Page(records, after, not after, listing.total)
 
     def map_fields(self, object_type: str, row: Row) -> dict[str, str]:
-        """All HubSpot values are text; an empty text clears."""
+        """All HubSpot values are text; an empty text clears. (Events: hubspot_events.py.)"""
         return {name: _text(value) for name, value in row.fields.items()}
 
     async def upload_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
-        """Upsert on our unique property, or update by id where the id is known."""
+        """Upsert on our unique property, or update by id where the id is known; events are sent."""
+        if object_type == "event":
+            return await self._tell(rows)
         key = self.config.key_property
         by_id = bool(rows[0].object_id)
         inputs = [
@@ -204,6 +219,19 @@ class HubSpot:
         except msgspec.DecodeError:  # a 200 of something between us and HubSpot
             return [Retry("the answer is no JSON")] * len(rows)
         return self._verdicts(rows, answer)
+
+    async def _tell(self, rows: Sequence[Row]) -> list[Outcome]:
+        """Events. The answer has no verdict on any of them: taken, unproven."""
+        outcomes: list[Outcome] = [events.problem(row) or Accepted() for row in rows]
+        good = [row for row, said in zip(rows, outcomes, strict=True) if isinstance(said, Accepted)]
+        if not good:
+            return outcomes
+        try:
+            await self._call("POST", events.PATH, {"inputs": [events.shape(row) for row in good]})
+        except PlatformError as error:
+            refused = self.handle_error(error)
+            return [refused if isinstance(said, Accepted) else said for said in outcomes]
+        return outcomes
 
     def _verdicts(self, rows: Sequence[Row], answer: dict[str, Any]) -> list[Outcome]:
         """Matched by trace id, our key or the id; a row that is nowhere was not written."""
