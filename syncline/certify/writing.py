@@ -1,6 +1,9 @@
 """What becomes of rows: one outcome each, whatever the answer looks like."""
 
-from connectors.base import Row
+import asyncio
+from typing import cast
+
+from connectors.base import JobConnector, Row
 from connectors.outcome import Accepted, Parked, Retry, Written
 from syncline.certify.bench import Bench, NotHere, kinds, short
 from syncline.certify.checks import check
@@ -105,6 +108,30 @@ async def what_is_never_proven_is_not_called_written(bench: Bench) -> None:
     if bench.spec.evidence != "none":
         raise NotHere("the platform says of each row what became of it")
     assert kinds(await bench.upload(bench.place.rows(2))) == [Accepted] * 2
+
+
+@check(GROUP, "verdicts that come later (jobs): each row its own, however often it is asked")
+async def a_job_tells_of_each_row(bench: Bench) -> None:
+    if bench.spec.job is None:
+        raise NotHere("it has no jobs")
+    kind, place, connector = (
+        bench.place.object_type,
+        bench.place,
+        cast(JobConnector, bench.connector),
+    )
+    rows = [place.row(0), place.bad(1), place.row(2), place.row(3)]
+    receipt = await connector.open_job(kind, rows)
+    assert bench.effects["created"] == 0
+    await connector.start_job(receipt)
+    await connector.start_job(receipt)
+    outcomes = await connector.check_job(kind, receipt, rows)
+    while outcomes is None:  # as long as a check may take
+        await asyncio.sleep(0.2)
+        outcomes = await connector.check_job(kind, receipt, rows)
+    assert kinds(outcomes) == [bench.good, Parked, bench.good, bench.good]
+    assert await connector.check_job(kind, receipt, rows) == outcomes
+    assert await connector.check_job(kind, receipt, rows[2:]) == outcomes[2:]
+    assert bench.effects["created"] == 3
 
 
 @check(GROUP, "a repeat changes nothing")
