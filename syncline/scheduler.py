@@ -11,6 +11,7 @@ from threading import Event
 
 import httpx
 import structlog
+from confluent_kafka import KafkaException
 
 from audit.read import Log
 from schemas import ids, topics
@@ -61,7 +62,10 @@ class Scheduler:
         """Until `stop` is set."""
         log.info("scheduler runs", syncs=sorted(self._scheduled()))
         while not stop.wait(LOOK_S):
-            self.step()
+            try:
+                self.step()
+            except (KafkaException, TimeoutError) as error:  # what is due then is due later too
+                log.warning("Kafka does not answer", why=str(error))
         log.info("scheduler stops")
 
     def close(self) -> None:

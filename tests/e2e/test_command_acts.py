@@ -85,14 +85,16 @@ class Desk:
         producer.produce(topic, value, key)
         assert producer.flush(30) == 0
 
-    def event(self, number: int, values: dict[str, Any]) -> PlatformEvent:
+    def made(self, number: int, document: bytes) -> PlatformEvent:
         now_ms = time.time_ns() // 1_000_000
-        document = json.dumps(values).encode()
-        event = PlatformEvent(
+        return PlatformEvent(
             event_id=ids.event_id("hubspot", [str(number)], document), connection="hubspot",
             platform="hubspot", object_type="contact", object_id=str(number), occurred_ms=now_ms,
             received_ms=now_ms, values=document, payload=document,
         )  # fmt: skip
+
+    def event(self, number: int, values: dict[str, Any]) -> PlatformEvent:
+        event = self.made(number, json.dumps(values).encode())
         self.send(topics.events_of("hubspot"), event.object_key, event)
         return event
 
