@@ -6,7 +6,7 @@ from pydantic import Field
 
 from schemas.base import Message, PersonalBytes
 
-__all__ = ["EventKind", "Origin", "PlatformEvent", "ResolvedRecord"]
+__all__ = ["OURS", "EventKind", "Origin", "PlatformEvent", "ResolvedRecord"]
 
 
 class EventKind(StrEnum):
@@ -27,6 +27,10 @@ class EventKind(StrEnum):
     joined = "joined"
     left = "left"
     other = "other"
+
+
+OURS = frozenset({EventKind.joined, EventKind.left})
+"""Kinds that no platform may tell."""
 
 
 class Origin(StrEnum):

@@ -107,12 +107,12 @@ class Live(Bench):
                 wrong = self.connection(url).secrets
                 made = made.model_copy(update={"secrets": wrong})
             connector, http = registry.build(made, client)
+        if isinstance(http, _Heard):  # erases at the end, when the connector is done
+            self.heard = http
         try:
             yield connector
         finally:
-            if isinstance(http, _Heard):
-                self.heard = http
-            else:
+            if not isinstance(http, _Heard):
                 await http.close()  # type: ignore[attr-defined]
 
     async def upload(self, rows: list[Row]) -> list[Outcome]:
@@ -242,12 +242,13 @@ async def _resumes(bench: Live) -> None:
         )
         return [record.object_id for record in read.records], "" if read.last else read.cursor
 
-    first, cursor = await page("")
+    _, cursor = await page("")
     if not cursor:
         raise NotHere("there is no second page in this account")
-    second, _ = await page(cursor)
-    assert not set(first) & set(second)
-    assert (await page(cursor))[0] == second
+    second, after = await page(cursor)  # may overlap: a moment is no border everywhere
+    assert second
+    assert after != cursor
+    assert await page(cursor) == (second, after)
 
 
 async def _by_id(bench: Live) -> None:

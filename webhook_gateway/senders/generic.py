@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, Field, SecretStr
 
-from schemas.events import EventKind
+from schemas.events import OURS, EventKind
 from webhook_gateway.senders.base import SenderSpec
 from webhook_gateway.senders.declared import Declared, Events, Subject
 from webhook_gateway.senders.proofs import STANDARD_WEBHOOKS, AnyProof, SharedSecret
@@ -22,7 +22,7 @@ from webhook_gateway.senders.proofs import STANDARD_WEBHOOKS, AnyProof, SharedSe
 PRESET = Events(
     id=("header:webhook-id",),
     kind=("type",),
-    kinds={kind.value: kind for kind in EventKind},
+    kinds={kind.value: kind for kind in EventKind if kind not in OURS},
     objects=(Subject(type="{kind}", id="data.id"),),
     time="timestamp",
     values=("data",),
