@@ -21,7 +21,7 @@ CHECK_S = 300.0
 """The longest that a check may take; most are done in a tenth of a second."""
 PAUSE_S = 1.0
 """Between the checks of a real account: no limiter stands in between."""
-ERASED = "all that was made is erased"
+ERASED = "the platform took the order to erase all that was made"
 Verdict = Literal["shown", "not here", "failed"]
 
 
@@ -53,7 +53,8 @@ async def certify_live(
     name: str, connection: Connection, run: str, domain: str, pause_s: float = PAUSE_S
 ) -> AsyncIterator[Line]:
     """The same list against a real account, and last a line that says whether all that was made
-    there is erased. `run` names what is made; `domain` is of its addresses. Raises Misused."""
+    there is being erased. `run` names what is made; `domain` is of its addresses.
+    Raises Misused."""
     async with Live(name, _place(name), connection, run, domain) as bench:
         for check in CHECKS:
             body = LIVE.get(check.name) or (check.run if check.name in AS_THEY_ARE else None)
