@@ -228,6 +228,11 @@ class Sync(Config):
         default="", description="Destination field by which people already there are found."
     )
     policy: Policy = Policy.merge
+    ruling: str = Field(
+        default="",
+        description="Connection that rules where several feed this destination: its values stand, "
+        "whatever the time of others. Empty: the newest counts.",
+    )
     live: bool = Field(default=True, description="Follow webhooks too, not only bulk runs.")
     kinds: dict[AnsweredKind, dict[str, Any]] = Field(
         default={},

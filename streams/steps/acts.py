@@ -59,7 +59,9 @@ def _mark(work: Work, act: Act) -> None:
                 if idle is not None:
                     del index.runs[idle]
             index.runs[act.run] = RunMark(
-                "running", options.get("pins") or {}, force=bool(options.get("force")),
+                "running",
+                options.get("pins") or {},
+                force=bool(options.get("force")),
                 preview=bool(options.get("preview")),
             )
             work.forget_plans()

@@ -210,8 +210,9 @@ def formerly(event: PlatformEvent) -> Sequence[str]:
 
 def _ask_former(event: PlatformEvent, former: str, person: str, out: Outputs) -> None:
     told = ObjectMerged(
-        object_key=former, into=event.object_key, person=person, at_ms=event.occurred_ms
-    )
+        object_key=former, into=event.object_key, person=person,
+        at_ms=min(event.occurred_ms, event.received_ms),
+    )  # fmt: skip
     out.send(ANSWERED, former, told)
 
 

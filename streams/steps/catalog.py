@@ -111,6 +111,8 @@ class Plan:
     mapping: MappingDoc
     always: frozenset[str]
     """Destination fields that go with every row: the worker needs them to find the object."""
+    rules: bool
+    """Its source rules at the destination: what it says counts more than anything newer."""
     claims: bool
     """Some sync reads from the destination's objects: admit must know whose they are."""
     kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
@@ -278,6 +280,12 @@ class Catalog:
             policy=sync.policy,
             mapping=compiled,
             always=frozenset(f for f in (sync.match, compiled.key) if f),
+            rules=any(
+                s.ruling == sync.source
+                and (s.destination, s.destination_object)
+                == (sync.destination, sync.destination_object)
+                for s in self.syncs.values()
+            ),
             claims=any(
                 (s.source, s.source_object) == (sync.destination, sync.destination_object)
                 for s in self.syncs.values()

@@ -22,7 +22,7 @@ from schemas.events import PlatformEvent
 from schemas.journal import Standing
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Own, Row, Source, Values
-from streams.steps.values import OBJECT_BITS, drop, fold, same, stamp_of, text, timed
+from streams.steps.values import OBJECT_BITS, RULES, drop, fold, same, stamp_of, text, timed
 from streams.steps.work import Work
 
 __all__ = [
@@ -93,8 +93,8 @@ def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[T
                 source.born[name] = before  # told again is not changed again
             continue
         own, code = _own(work, there, name, value, event)
-        if own is not None and own.stamp >= before:
-            source.born[name] = own.stamp
+        if own is not None and own.stamp & ~RULES >= before:
+            source.born[name] = own.stamp & ~RULES
             if code == "echo":
                 source.echoes[name] = own.path
                 continue
@@ -109,6 +109,9 @@ def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[T
                 turns.append(Turn(name, write.sync, write.path))
         _outdated(there, name, known.time(name))
     if fresh and not twin:
+        for name in fresh:  # it stands there now, whoever rules: until that source speaks again
+            if there.written.time(name) & RULES:
+                there.written.times[name] = there.written.time(name) & ~RULES
         key = event.object_key
         stands = timed(fresh, {name: _stamp(source, key, name) for name in fresh})
         there.written = fold(there.written, stands)

@@ -37,7 +37,7 @@ from streams.steps.rows import (
     pack,
     unpack_person,
 )
-from streams.steps.sending import advance, merge, offer, park_again, parked_id
+from streams.steps.sending import advance, merge, offer, park_again, parked_id, settle_parked
 from streams.steps.shape import map_again
 from streams.steps.values import fold, forget, same
 from streams.steps.work import Work, json
@@ -109,13 +109,9 @@ def answer_proposal(work: Work, act: Act, name: str) -> bool:
 
 
 def unjoin(work: Work, act: Act, home: str) -> bool:
-    """Give a person who was joined to this one its own row back -> whether that can be done. Not
-    while something of the two is parked: it would be of both."""
+    """Give a person who was joined to this one its own row back -> whether there is such a one."""
     joins = work.person.joins
     if joins is None or home not in joins.members:
-        return False
-    states = (s for d in work.person.destinations.values() for s in d.syncs.values())
-    if any(state.owed is not None for state in states):
         return False
     if all(asked.other != home for asked in joins.parting):
         asked = JoinAsked(joins.members[home].join_id, home, act.why, act.who)
@@ -148,9 +144,8 @@ def take_in(work: Work, moved: Moved) -> None:
         _map_next_again(work)
         _decide_anew(work, moved, theirs.sources, force=True)
         return
-    if joins.moved_to:
-        work.out.send(ACTS, joins.moved_to, moved)
-        return
+    if not here(work, moved.into, moved):
+        return  # where the person it goes to has gone, or has come back from
     asked = JoinAsked(moved.join_id, moved.into, moved.why, moved.who)
     _tell(work, JournalKind.joined, moved.person, asked)
     _become_one(work, joins, moved, theirs)
@@ -377,6 +372,7 @@ def _part(work: Work, joins: Joins, asked: JoinAsked) -> None:
     member = joins.members.get(home)
     if member is None:
         return
+    _release_owed(work, asked)
     homes = {h for h in joins.members if _came_through(joins, h, home)}
     theirs = Person(
         seq=person.seq, acts=list(person.acts), mended=list(person.mended), consent=person.consent,
@@ -400,6 +396,20 @@ def _part(work: Work, joins: Joins, asked: JoinAsked) -> None:
     work.out.send(ACTS, home, moved)
     _map_next_again(work)
     _decide_anew(work, moved, person.sources, force=True)
+
+
+def _release_owed(work: Work, asked: JoinAsked) -> None:
+    """What was refused would be of both: it is decided anew, by whom it is of then."""
+    for there in work.person.destinations.values():
+        for state in there.syncs.values():
+            if state.owed is None:
+                continue
+            row = state.owed.row
+            settle_parked(work, state, state.owed)
+            work.note(row, Standing.waiting, "released", reason=asked.why, by=asked.who)
+            if state.next is not None:
+                row = merge(work, *sorted((row, state.next), key=lambda each: each.seq))
+            state.next = row
 
 
 def _came_through(joins: Joins, home: str, other: str) -> bool:
@@ -480,7 +490,7 @@ def _decide_anew(
             continue
         there = work.person.destinations.setdefault(plan.target, Destination())
         row = Row(
-            row_id=derive("joined", moved.join_id, name, work.key, str(work.index.now_ms)),
+            row_id=derive("joined", moved.join_id, name, work.key, str(work.person.seq)),
             event_id=moved.join_id, sync=name, source=max(known, key=lambda key: (known[key], key)),
             fields=Values(), rank=RELEASED, force=force,
         )  # fmt: skip

@@ -50,7 +50,8 @@ def all_in_doubt(source: Source, reads: Iterable[str], event: PlatformEvent) -> 
     known = source.known
     source.doubts = sorted(reads)
     times = {name: known.time(name) for name in source.doubts}
-    known.times = {name: max(at, event.occurred_ms) for name, at in times.items() if at}
+    now_ms = min(event.occurred_ms, event.received_ms)
+    known.times = {name: max(at, now_ms) for name, at in times.items() if at}
 
 
 def wait(

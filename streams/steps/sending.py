@@ -11,7 +11,7 @@ from schemas.definitions import Policy
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps.catalog import Plan
-from streams.steps.consent import alone
+from streams.steps.consent import SUPPRESSING, alone, overlay
 from streams.steps.echo import echoed, remember
 from streams.steps.rows import Destination, Owed, Row, SyncState, Values
 from streams.steps.undoing import ask, carried
@@ -237,6 +237,8 @@ def _urgency(state: SyncState) -> tuple[int, int]:
 def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     """Send what differs from what stands there; a row of which nothing is left has its fate."""
     row.lane = ""
+    if plan.kinds and work.person.consent[1] in SUPPRESSING:
+        overlay(work, plan, there, row, "")  # they may have said no while it waited
     lost: list[str] = []
     if there.written.values or there.written.times:
         fate = _only_what_differs(plan, there.written, row, lost)

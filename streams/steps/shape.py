@@ -47,7 +47,7 @@ from streams.steps.reading import (
 )
 from streams.steps.rows import Destination, Row, Source, Values
 from streams.steps.sending import advance, mended, offer, owe
-from streams.steps.values import OBJECT_BITS, fold, overrule, patch, stamp_of, timed
+from streams.steps.values import OBJECT_BITS, fold, overrule, patch, ruling, stamp_of, timed
 from streams.steps.work import Work, without_values
 
 __all__ = ["decide", "map_again", "park_unshaped"]
@@ -70,7 +70,11 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     if not reads and not plans:
         return
     source = work.person.sources.get(key) or Source()
-    if source.became and event.occurred_ms > source.gone_ms and event.kind not in NOT_FOLLOWED:
+    if (
+        source.became
+        and source.gone_ms < event.occurred_ms <= event.received_ms + FUTURE_MS
+        and event.kind not in NOT_FOLLOWED
+    ):
         source.became = ""  # its address is given back: it lives again
     stale, doubtful, turns = False, len(source.doubts), list[Turn]()
     if event.kind not in NOT_FOLLOWED and reads and not source.became:
@@ -387,7 +391,8 @@ def _with_times(plan: Plan, key: str, source: Source, fields: dict[str, Any]) ->
     """
     known, born, stamp = source.known, source.born, stamp_of(key)
     if not known.times and known.at_ms and not born:
-        return Values((known.at_ms << OBJECT_BITS) + stamp, fields)
+        whole = Values((known.at_ms << OBJECT_BITS) + stamp, fields)
+        return ruling(whole) if plan.rules else whole
 
     def time(name: str) -> int:
         at_ms = known.time(name)
@@ -401,7 +406,7 @@ def _with_times(plan: Plan, key: str, source: Source, fields: dict[str, Any]) ->
         at = max(map(time, made_of)) if made_of else newest
         if at > 0:
             kept[name], times[name] = value, at
-    return timed(kept, times)
+    return ruling(timed(kept, times)) if plan.rules else timed(kept, times)
 
 
 def _park_unshaped(work: Work, row: Row, event: PlatformEvent, code: str, words: str) -> None:

@@ -13,11 +13,13 @@ from typing import Any
 from streams.steps.rows import Values
 
 __all__ = [
-    "drop", "fold", "forget", "newest_ms", "overrule", "patch", "same", "stamp_of", "text",
-    "timed",
+    "RULES", "drop", "fold", "forget", "newest_ms", "overrule", "patch", "ruling", "same",
+    "stamp_of", "text", "timed",
 ]  # fmt: skip
 
 OBJECT_BITS = 10
+RULES = 1 << 54
+"""Above every time: raises the stamps of the source that rules at a destination."""
 DOUBT_MS = 60_000
 """Of two times of which one is a guess, or coarse, nobody knows the order if they are so near."""
 
@@ -56,7 +58,14 @@ def fold(earlier: Values, later: Values) -> Values:
 
 def newest_ms(stamped: Values) -> int:
     """Source time of the newest field of a row."""
-    return stamped.newest() >> OBJECT_BITS
+    return (stamped.newest() & ~RULES) >> OBJECT_BITS
+
+
+def ruling(stamped: Values) -> Values:
+    """The same, above whatever is newer but does not rule."""
+    return Values(
+        stamped.at_ms | RULES, stamped.values, {f: t | RULES for f, t in stamped.times.items()}
+    )
 
 
 def drop(values: Values, name: str) -> None:

@@ -3,22 +3,28 @@
 import sys
 import time
 
-from tests.simulation.play import play
+from tests.simulation.play import broken, play, players
 
 
 def main(argument: str) -> int:
     first, _, last = argument.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     began = time.perf_counter()
-    for seed in seeds:
-        result = play(seed)
-        if result.problems:
-            print(f"seed {seed} breaks {len(result.problems)} promises:")
-            for problem in result.problems[:20]:
-                print(f"  {problem}")
-            print(f"again: make simulate SEED={seed}")
-            return 1
+    if len(seeds) == 1:
+        found = [(seeds[0], problems)] if (problems := play(seeds[0]).problems) else []
+    else:
+        with players() as pool:
+            found = list(broken(pool, seeds))
     took_s = time.perf_counter() - began
+    for seed, problems in found[:1]:
+        print(f"seed {seed} breaks {len(problems)} promises:")
+        for problem in problems[:20]:
+            print(f"  {problem}")
+    for seed, _ in found[:20]:
+        print(f"again: make simulate SEED={seed}")
+    if found:
+        print(f"{len(found)} of {len(seeds)} worlds break a promise, {took_s:.1f} s")
+        return 1
     print(f"{len(seeds)} worlds, no promise broken, {took_s:.1f} s")
     return 0
 

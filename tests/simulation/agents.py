@@ -50,10 +50,18 @@ class Agent:
     """Everything that the agents of this name have committed, in the order of their commits."""
     crashes: int = 0
 
+    def __post_init__(self) -> None:
+        self.offsets = dict.fromkeys(self.inputs, 0)
+        self.logs = [(topic, self.log.entries[topic, self.partition]) for topic in self.inputs]
+
     def backlog(self) -> list[str]:
         """Topics with something to read."""
-        entries, partition = self.log.entries, self.partition
-        return [t for t in self.inputs if len(entries[t, partition]) > self.offsets.get(t, 0)]
+        offsets = self.offsets
+        return [topic for topic, entries in self.logs if len(entries) > offsets[topic]]
+
+    def busy(self) -> bool:
+        offsets = self.offsets
+        return any(len(entries) > offsets[topic] for topic, entries in self.logs)
 
     def step(self, draw: random.Random, crash: float) -> bool:
         """One chunk of one topic; with probability `crash` it dies before its commit. -> has run"""
@@ -61,7 +69,7 @@ class Agent:
         if not topics:
             return False
         topic = draw.choice(topics)
-        at = self.offsets.get(topic, 0)
+        at = self.offsets[topic]
         entries = self.log.entries[topic, self.partition][at : at + draw.randint(1, CHUNK_MAX)]
         overlay = Overlay(self.rows)
         chunk = self.start(overlay)

@@ -1,7 +1,8 @@
 """Definitions that unit tests of steps and the simulation share: one source, three destinations.
 
-Contacts of `hub` become leads at `sales` (merge), members at `mail` (pass) and facts at `track`; a
-second sync feeds contacts of another portal, `hub2`, to `sales` too.
+Contacts of `hub` become leads at `sales` (merge), members at `mail` (pass), there also facts and
+subscribers, whose consent counts; a second sync feeds contacts of another portal, `hub2`, to
+`sales` too.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,6 +34,18 @@ SYNCS = {
     "leads2": sync("leads2", "hub2", "sales", "Lead", match="Email", policy=Policy.hold),
     "news": sync("news", "hub", "mail", "member", match="email_address", policy=Policy.pass_),
     "visits": sync("visits", "hub", "mail", "visit"),
+    "letters": sync(
+        "letters",
+        "hub",
+        "mail",
+        "subscriber",
+        match="email_address",
+        kinds={
+            "unsubscribed": {"STATUS": "unsubscribed"},
+            "bounced": {"STATUS": "cleaned"},
+            "subscribed": {"STATUS": "subscribed"},
+        },
+    ),
 }
 
 
@@ -78,6 +91,11 @@ def _upper(value: Any) -> Any:
     return str(value).upper() if value else None
 
 
+def _subscribed(value: Any) -> Any:
+    """What many a mapping says, whoever has said no."""
+    return "subscribed"
+
+
 LEAD = {
     "Email": ("email", _same), "LastName": ("lastname", _upper), "Phone": ("phone", _same),
     "Company": ("company", _same),
@@ -89,6 +107,10 @@ MAPPINGS = {
         "news@1#a", "email_address",
         {"email_address": ("email", _same), "LNAME": ("lastname", _same),
          "PHONE": ("phone", _same)}, "", "email_address",
+    ),
+    "letters": mapped(
+        "letters@1#a", "email_address",
+        {"email_address": ("email", _same), "STATUS": ("email", _subscribed)}, "email",
     ),
     "visits": mapped("visits@1#a", "", {"page": ("page", _same)}, "page"),
 }  # fmt: skip
@@ -109,19 +131,25 @@ def connections(**joins: str) -> dict[str, Connection]:
     }
 
 
-def catalog(*names: str, joins: Mapping[str, str] | None = None, **flows: Flow) -> Catalog:
-    """All definitions at version 1, or those of the named syncs."""
+def catalog(
+    *names: str, joins: Mapping[str, str] | None = None, ruling: str = "", **flows: Flow
+) -> Catalog:  # fmt: skip
+    """All definitions at version 1, or those of the named syncs. `ruling`: whose leads rule."""
     chosen = names or ("leads", "leads2", "news")
+    syncs = {**SYNCS, "leads": SYNCS["leads"].model_copy(update={"ruling": ruling})}
     return Catalog(
         connections=connections(**(joins or {})),
-        syncs={(n, 1): SYNCS[n] for n in chosen},
+        syncs={(n, 1): syncs[n] for n in chosen},
         active={f"{kind}:{n}": 1 for n in chosen for kind in ("sync", "mapping")},
         compiled=lambda name, version, fields, fields_version: MAPPINGS.get(name),
         facts=frozenset({("mailchimp", "visit")}),
         flows={
             "hub:contact": Flow(),
             "hub2:contact": Flow(),
-            **(flows or {"sales:Lead": Flow(0.1, 10), "mail:member": Flow(0.1, 10)}),
+            **(
+                flows
+                or {f"{t}": Flow(0.1, 10) for t in ("sales:Lead", "mail:member", "mail:subscriber")}
+            ),
         },
         identity_key=b"k",
     )

@@ -197,6 +197,10 @@ def _nothing_is_sent_on() -> AbstractContextManager[Any]:
     return patch.object(people, "here", patched)
 
 
+def _hear_as_it_comes(work: Any, event: Any, at_ms: int) -> None:
+    work.person.consent = (work.person.consent[0] + 1, event.kind.value)
+
+
 class _both(AbstractContextManager[Any]):  # noqa: N801 - reads as the function that it is
     def __init__(self, *patches: AbstractContextManager[Any]) -> None:
         self.patches = patches
@@ -232,6 +236,15 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "what comes for somebody who has moved is dropped": _nothing_is_sent_on,
     "two who were joined are not decided anew": lambda: patch.object(
         joins, "_decide_anew", lambda *_, **__: None
+    ),
+    "the source that rules counts no more than others": lambda: patch.object(
+        shape, "ruling", lambda stamped: stamped
+    ),
+    "whoever said no is subscribed by the next row": lambda: patch.object(
+        shape, "overlay", lambda *_: None
+    ),
+    "an older word on consent counts as the last": lambda: patch.object(
+        shape, "hear", _hear_as_it_comes
     ),
     "a merged object is decided before it was read": lambda: patch.object(
         shape, "all_in_doubt", lambda *_: None

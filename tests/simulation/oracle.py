@@ -8,6 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from schemas import ids
@@ -31,6 +32,9 @@ FUTURE_MS = 300_000
 GIVEN_UP = {Standing.cancelled, Standing.discarded, Standing.parked, Standing.filtered}
 """What such a record asked for may be missing, or have been overtaken."""
 WAITING = {Standing.waiting, Standing.held}
+RULES = 10**15
+CONSENT = "STATUS"
+"""Field that an unsubscribe sets, whatever the mapping says."""
 SELF_EXPLAINING = {Standing.written, Standing.accepted, Standing.unchanged, Standing.out}
 
 
@@ -75,6 +79,7 @@ def judge(world: World, *, healed: bool) -> list[str]:
     if healed:
         problems += _contents(world, stories, wishes, persons)
         problems += _truth(world, stories, persons)
+        problems += _consent(world, stories, persons)
         problems += _runs(world)
     return problems
 
@@ -153,14 +158,14 @@ def _stories(world: World) -> dict[str, Story]:
     for entry in world.log.all(events_of("hubspot")):
         event = _event(entry.message)
         for sync in _wanted(world, event):
-            row = ids.row_id(event.event_id, sync)
+            row = _row_id(event.event_id, sync)
             stories.setdefault(row, Story(event, sync))
     return stories
 
 
 def _balance(world: World, stories: dict[str, Story]) -> Iterator[str]:
     received = Counter(
-        ids.row_id(e.event_id, sync)
+        _row_id(e.event_id, sync)
         for e in (_event(x.message) for x in world.log.all(events_of("hubspot")))
         for sync in _wanted(world, e)
     )
@@ -239,7 +244,7 @@ def _order(world: World, persons: Persons) -> Iterator[str]:
             for sync in world.names:
                 made = MAPPINGS[sync].made.get(name)
                 target = (SYNCS[sync].destination_object, SYNCS[sync].source)
-                if made is None or target != (kind, contact.portal):
+                if made is None or name == CONSENT or target != (kind, contact.portal):
                     continue
                 told = [made[1](state.get(made[0])) for _, state in contact.history]
                 plain = [v for v in values if not str(v).startswith("fixed-")]
@@ -345,7 +350,7 @@ def _wish(
             if name not in older:
                 known.fields[name] = (values.get(name), at_ms)
     for sync in _wanted(world, event):
-        row = ids.row_id(event.event_id, sync)
+        row = _row_id(event.event_id, sync)
         wish = Wish(row, sync, person, event.object_key, stale=stale)
         if followed:
             wish.fields = _mapped(sync, known, event, person)
@@ -358,8 +363,9 @@ def _mapped(
 ) -> dict[str, tuple[Any, int]] | None:
     """The row, made of what the source says; where that gives none, of what people put there."""
     mapping = MAPPINGS[sync]
-    said = {f: v for f, (v, _) in known.fields.items()}
-    for values in (said, {**said, **known.fixed}):
+    said = {f: v for f, (v, _) in known.fields.items() if f in mapping.inputs}
+    mended = {f: v for f, v in known.fixed.items() if f in mapping.inputs}
+    for values in (said, {**said, **mended}):
         shaped = mapping.shape(values, event, person)
         if shaped.fields is not None and not shaped.errors:
             return {
@@ -368,6 +374,17 @@ def _mapped(
                 if mapping.made[to][0] in known.fields
             }
     return None
+
+
+def _above(world: World, sync: str, at_ms: int) -> int:
+    """A time, above all others where the source rules."""
+    rules = world.ruling == SYNCS[sync].source and SYNCS[sync].destination_object == "Lead"
+    return at_ms + (RULES if rules else 0)
+
+
+def _said(sync: str, known: Knowledge, person: str) -> dict[str, tuple[Any, int]] | None:
+    """The row as the source alone has it, whatever people put in its place."""
+    return _mapped(sync, Knowledge(known.fields), _NO_EVENT, person)
 
 
 def _is_filtered(sync: str, known: dict[str, tuple[Any, int]]) -> bool:
@@ -389,9 +406,13 @@ def _verdicts(stories: dict[str, Story], wishes: Wishes, persons: Persons) -> It
             if wish.source not in persons.gone:
                 yield f"P5 {row_id[:8]}: nobody has merged its object"
             continue
+        if stories[row_id].event.kind.value in SYNCS[wish.sync].kinds:
+            continue  # a word on consent goes out whatever the filter says
+        if wish.source in persons.gone:
+            continue  # asked for itself, it says that it is gone, and no more
         if first.standing is Standing.filtered and wish.fields is not None:
             yield f"P5 {row_id[:8]}: filtered, but the filter lets it pass"
-        alone = len(sources[wish.person]) == 1
+        alone = len(sources[wish.person]) == 1 and not persons.touched(wish.person)
         if first.standing is Standing.stale and not wish.stale and alone:
             yield f"P5 {row_id[:8]}: stale, but it tells something new"
         if wish.filtered and not wish.stale and first.standing not in (
@@ -420,40 +441,43 @@ def _contents(
             given_up = fate in GIVEN_UP or carrier in wishes.released
             given_up |= value == "bad" and sync.policy is Policy.pass_
             key = (sync.destination_object, wish.person, name)
-            asked[key].append((at_ms, seq, value, given_up))
+            asked[key].append((_above(world, wish.sync, at_ms), seq, value, given_up))
     for row_id, versions in wishes.released.items():
         wish = wishes.by_row[row_id]
         for name, (value, at_ms) in (pair for v in versions for pair in v.items()):
             kind = SYNCS[wish.sync].destination_object
-            asked[kind, wish.person, name].append((at_ms, -1, value, True))
+            above = _above(world, wish.sync, at_ms)
+            asked[kind, wish.person, name].append((above, -1, value, True))
     sources = {(w.person, w.sync): set[str]() for w in wishes.by_row.values()}
     for wish in wishes.by_row.values():
         sources[wish.person, wish.sync].add(wish.source)
     for (kind, person, name), rows in asked.items():
-        if person in wishes.doubted:
+        if person in wishes.doubted or name == CONSENT:
             continue
         platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
         held = platform.objects.get((kind, persons.held(world, kind, person)), {})
         kept = [r for r in rows if not r[3]]
         newest_ms = max((r[0] for r in kept), default=-1)
         says = [
-            now[name]
+            ((now[name][0], _above(world, sync, now[name][1])), mapped is said)
             for (who, sync), keys in sources.items()
             if who == person and SYNCS[sync].destination_object == kind
-            for key in keys
-            if name in (now := _mapped(sync, wishes.objects[key], _NO_EVENT, person) or {})
+            for key in keys - persons.gone
+            for said in [_said(sync, wishes.objects[key], person)]
+            for mapped in (said, _mapped(sync, wishes.objects[key], _NO_EVENT, person))
+            if name in (now := mapped or {})
         ]
-        if persons.touched(person) and (
-            not says or persons.gone.issuperset(persons.objects[person])
-        ):
-            continue  # the filter leaves it out by now: what stood there when they parted stays
         if persons.touched(person):
-            # of two objects one is written on: with what their sources say, or anything newer
-            newest_ms = min(newest_ms, max((at_ms for _, at_ms in says), default=-1))
+            # of two objects one is written on: with what their sources say, or anything newer;
+            # where the filter or our checks leave that out by now, what stood there stays
+            sure = [at_ms for (_, at_ms), unmended in says if unmended]
+            if not sure:
+                continue
+            newest_ms = min(newest_ms, max(sure))
         # objects of one person that changed in the same millisecond: whichever
         allowed = [r[2] for r in kept if r[0] == newest_ms]
         allowed += [r[2] for r in rows if (r[3] or r[0] > newest_ms) and r[0] >= newest_ms]
-        allowed += [value for value, at_ms in says if at_ms >= newest_ms]
+        allowed += [value for (value, at_ms), _ in says if at_ms >= newest_ms]
         if name in held and held[name] not in allowed:
             if not str(held[name]).startswith("fixed-"):
                 yield f"P2 {kind} {person[:8]} {name}: holds {held[name]!r}, asked {allowed}"
@@ -492,7 +516,9 @@ def _truth(world: World, stories: dict[str, Story], persons: Persons) -> Iterato
             continue
         for sync in _of(world, contact.portal):
             kind = SYNCS[sync].destination_object
-            shaped = MAPPINGS[sync].shape(contact.values, _NO_EVENT, person)
+            inputs = MAPPINGS[sync].inputs
+            seen = {f: v for f, v in contact.values.items() if f in inputs}
+            shaped = MAPPINGS[sync].shape(seen, _NO_EVENT, person)
             wanted = None if shaped.errors or kind == "visit" else shaped.fields
             out_of_it = any((key, sync) in refused for key in persons.objects[person])
             if wanted is None or out_of_it or (contact.key, sync) not in told:
@@ -500,8 +526,44 @@ def _truth(world: World, stories: dict[str, Story], persons: Persons) -> Iterato
             platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
             held = platform.objects.get((kind, persons.held(world, kind, person)), {})
             for name, value in wanted.items():
-                if held.get(name) != value and not str(held.get(name)).startswith("fixed-"):
+                if (
+                    name != CONSENT
+                    and held.get(name) != value
+                    and not str(held.get(name)).startswith("fixed-")
+                ):
                     yield f"P2 {contact.key} {name}: {held.get(name)!r}, the source says {value!r}"
+
+
+def _consent(world: World, stories: dict[str, Story], persons: Persons) -> Iterator[str]:
+    """Whoever said no last is not subscribed: no bulk run, release or resend has done it again."""
+    if "letters" not in world.names:
+        return
+    sets = SYNCS["letters"].kinds
+    given_up = {
+        persons.of(story.event.object_key)
+        for story in stories.values()
+        if story.event.object_key in persons.home
+        and any(n.standing is Standing.discarded for n in story.notes)
+    }
+    words: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for story in stories.values():
+        event = story.event
+        if event.kind.value in sets and event.object_key in persons.home:
+            at_ms = min(event.occurred_ms, event.received_ms)
+            words[persons.of(event.object_key)].append((at_ms, event.kind.value))
+    for person, told in words.items():
+        platform = world.platforms["mailchimp"]
+        held = platform.objects.get(("subscriber", persons.held(world, "subscriber", person)), {})
+        last = {kind for at_ms, kind in told if at_ms == max(told)[0]}
+        wanted = {sets[kind][CONSENT] for kind in last}  # type: ignore[index]
+        uncertain = person in given_up or persons.parted(world, *_ever(persons, person))
+        if CONSENT in held and held[CONSENT] not in wanted and not uncertain:
+            yield f"P2 {person[:8]}: is {held[CONSENT]!r}, but the last word was {wanted}"
+
+
+def _ever(persons: Persons, person: str) -> set[str]:
+    """A person, and all who gave objects to it."""
+    return {person, *(persons.home[key] for key in persons.objects[person])}
 
 
 _NO_EVENT = PlatformEvent(
@@ -591,6 +653,9 @@ def _notes(world: World) -> Iterator[tuple[JournalEntry, RowNote]]:
 def _parked(world: World) -> dict[str, ParkedRecord]:
     found: Iterable[tuple[str, Any]] = world.log.compacted(PARKED).items()
     return {k: m for k, m in found if isinstance(m, ParkedRecord)}
+
+
+_row_id = lru_cache(20_000)(ids.row_id)
 
 
 def _event(message: Any) -> PlatformEvent:

@@ -50,6 +50,14 @@ class Persons:
             person = self.moved[person]
         return person
 
+    def parted(self, world: World, *persons: str) -> bool:
+        """Whether anybody has parted these, or those whom they were joined to, ever."""
+        return any(
+            person in world.kept
+            or (person in self.moved and self.parted(world, self.moved[person]))
+            for person in persons
+        )
+
     def of(self, object_key: str) -> str:
         return self.root(self.home[object_key])
 
@@ -105,7 +113,8 @@ def _proposals(world: World, persons: Persons) -> Iterator[str]:
         person, owner = persons.home[key], owners[identity]
         if ids.join_id(person, owner) in world.parted:
             continue  # somebody said no
-        if persons.root(person) != persons.root(owner) and not world.undone(person, owner):
+        apart = persons.root(person) != persons.root(owner)
+        if apart and not persons.parted(world, person, owner):
             yield f"P2 {key}: shows a key of {owner[:8]}, and is not joined"
 
 
@@ -120,5 +129,6 @@ def _merged(world: World, persons: Persons) -> Iterator[str]:
             if former not in persons.home:
                 continue
             one, other = persons.home[event.object_key], persons.home[former]
-            if persons.root(one) != persons.root(other) and not world.undone(one, other):
+            apart = persons.root(one) != persons.root(other)
+            if apart and not persons.parted(world, one, other):
                 yield f"P2 {former}: is {event.object_key} now, and still somebody else"

@@ -1,12 +1,19 @@
 """Plays one seed: a world lives, comes to rest, is judged; is healed, and judged again."""
 
+import os
 import traceback
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 from tests.simulation.oracle import judge
 from tests.simulation.world import World
 
-__all__ = ["Result", "play"]
+__all__ = ["Result", "broken", "play", "players"]
+
+AT_ONCE = 20
+"""Seeds handed to a process in one go."""
 
 
 @dataclass
@@ -30,3 +37,19 @@ def play(seed: int) -> Result:
     except Exception:  # noqa: BLE001 - a step that throws, or a world that never rests
         problems.append(f"a step threw: {traceback.format_exc()}")
     return Result(seed, problems, world)
+
+
+def players() -> ProcessPoolExecutor:
+    """One process a core."""
+    return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
+
+
+def broken(pool: ProcessPoolExecutor, seeds: Iterable[int]) -> Iterator[tuple[int, list[str]]]:
+    """Seeds that break a promise, in order, each with its problems."""
+    for seed, problems in pool.map(_problems, seeds, chunksize=AT_ONCE):
+        if problems:
+            yield seed, problems
+
+
+def _problems(seed: int) -> tuple[int, list[str]]:
+    return seed, play(seed).problems

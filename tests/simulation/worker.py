@@ -89,6 +89,7 @@ class Worker:
         self.name, self.partition, self.log = name, partition, log
         self.platform, self.portals, self.draw = platform, portals, draw
         self.topic = commands_of(name)
+        self.commands = log.entries[self.topic, partition]
         self.done: set[tuple[int, int]] = set()
         """Committed: (offset, number of the row)."""
         self.read = 0
@@ -107,16 +108,14 @@ class Worker:
         """Give nothing back, lose no answer: the end of a simulation."""
 
     def waiting(self) -> bool:
-        return bool(self.tasks or self.verdicts or self.answers) or self.read < len(
-            self.log.entries[self.topic, self.partition]
-        )
+        return bool(self.tasks or self.verdicts or self.answers or self.read < len(self.commands))
 
     def crash(self) -> None:
         """Everything in memory is gone; from the first command that is not done, again."""
         self.read, self.tasks, self.verdicts, self.answers = 0, [], [], []
 
     def step(self, now_ms: int, crash: float) -> None:
-        entries = self.log.entries[self.topic, self.partition]
+        entries = self.commands
         if self.read < len(entries) and (not self.tasks or self.draw.random() < 0.5):
             offset, self.read = self.read, self.read + 1
             message = entries[offset].message
@@ -290,7 +289,6 @@ class Worker:
         return [
             _sent(e.model_copy(update={"event_id": ids.derive(name, e.event_id)})) for e in events
         ]
-
 
     def _look_up(self, command: LookUp, now_ms: int) -> list[Send]:
         """What stands there as it is read; the answer may come when it is another by then."""

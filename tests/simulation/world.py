@@ -23,7 +23,8 @@ __all__ = ["World"]
 
 CRASH = 0.08
 CREDIT = 7
-ACTIONS = 500
+EVENTS = 300
+"""That have arrived, at least, before a world comes to rest."""
 QUIET_MAX = 6_000
 """Steps in which a world without new work must come to rest."""
 
@@ -53,9 +54,10 @@ class World:
     def __post_init__(self) -> None:
         self.draw = random.Random(zlib.crc32(b"world %d" % self.seed))
         names = ["leads", "news"]
-        names += [n for n in ("leads2", "visits") if self.draw.random() < 0.6]
+        names += [n for n in ("leads2", "visits", "letters") if self.draw.random() < 0.6]
         joins = {n: self.draw.choice(["automatic", "ask", "never"]) for n in ("hub", "hub2")}
-        self.catalog = catalog(*names, joins=joins)
+        self.ruling = self.draw.choice(["", "", "hub", "hub2"])
+        self.catalog = catalog(*names, joins=joins, ruling=self.ruling)
         self.log = Log()
         self.agents = topology(self.log, self.catalog)
         self.portals = {n: Portal(n, self.draw) for n in ("hub", "hub2")}
@@ -75,16 +77,18 @@ class World:
     # ---- the life of it
 
     def live(self) -> None:
-        """Changes, webhooks, runs, acts and deaths at random."""
+        """Changes, webhooks, runs, acts and deaths at random, until enough has arrived."""
         does: list[tuple[Callable[[], object], float]] = [
-            (self._agent, 50), (self._worker, 25), (self._change, 8), (self._deliver, 14),
+            (self._agent, 50), (self._worker, 22), (self._change, 18), (self._deliver, 28),
             (self._tick, 4), (self._operate, 4), (self._start_run, 1), (self._switch, 1),
-            (self._merge, 0.4), (self._undo_join, 0.3),
+            (self._merge, 0.4), (self._undo_join, 0.3), (self._consent, 1),
         ]  # fmt: skip
         actions, weights = zip(*does, strict=True)
-        for action in self.draw.choices(actions, weights, k=ACTIONS):
-            self.now_ms += self.draw.randint(1, 30)
-            action()
+        events = [self.log.entries[events_of("hubspot"), p] for p in range(PARTITIONS)]
+        while sum(map(len, events)) < EVENTS:
+            for action in self.draw.choices(actions, weights, k=50):
+                self.now_ms += self.draw.randint(1, 30)
+                action()
 
     def settle(self) -> None:
         """No new work: every message is delivered and read, nothing dies, until nothing moves.
@@ -120,7 +124,7 @@ class World:
 
     def _quiet(self) -> None:
         for _ in range(QUIET_MAX):
-            busy = [a for a in self.agents if a.backlog()]
+            busy = [a for a in self.agents if a.busy()]
             workers = [w for w in self.workers if w.waiting()]
             if not busy and not workers:
                 return
@@ -134,7 +138,7 @@ class World:
     # ---- what can happen
 
     def _agent(self) -> None:
-        busy = [a for a in self.agents if a.backlog()]
+        busy = [a for a in self.agents if a.busy()]
         if busy:
             self.draw.choice(busy).step(self.draw, self.crash)
 
@@ -169,6 +173,14 @@ class World:
             self._tell(
                 portal.event(contact, {}, thin=True, kind=EventKind.merged, related=[other.key])
             )
+
+    def _consent(self) -> None:
+        """A contact says no, or yes again, or cannot be reached."""
+        portal = self.portals["hub"]
+        contact = self.draw.choice([c for c in portal.contacts if not c.gone])
+        contact.changed_ms = max(self.now_ms, contact.changed_ms + 1)
+        kinds = (EventKind.unsubscribed, EventKind.bounced, EventKind.subscribed)
+        self._tell(portal.event(contact, {}, thin=True, kind=self.draw.choice(kinds)))
 
     def _undo_join(self) -> None:
         """Somebody finds that two who were joined are not one."""
@@ -273,10 +285,6 @@ class World:
         return {k: m for k, m in found.items() if isinstance(m, ParkedRecord)}
 
     # ---- what can be asked of it
-
-    def undone(self, *persons: str) -> bool:
-        """Whether anybody has parted these persons, or kept them apart, ever."""
-        return not self.kept.isdisjoint(persons)
 
     def run_rows(self) -> dict[str, object]:
         """The rows of the table `runs`, by run."""

@@ -236,6 +236,13 @@ def test_a_record_that_was_deleted_before_it_was_sent() -> None:
     assert (part.object_id, part.values, part.object_type) == ("", b"{}", "Lead")
 
 
+def test_a_record_that_was_merged_names_the_one_that_remains() -> None:
+    part = one(Id="00Q5g00000AbCdE", IsDeleted="true", MasterRecordId="00Q5g00000FgHiJ")
+    assert (part.kind, part.object_id[:15]) == (EventKind.merged, "00Q5g00000FgHiJ")
+    [(object_type, gone)] = part.related
+    assert (object_type, gone[:15], len(gone)) == ("Lead", "00Q5g00000AbCdE", 18)
+
+
 def test_custom_objects_and_names_in_another_case() -> None:
     (part,) = parse(soap(notification(1, "Thing__c", Id=..., ID="a015g00000AbCdEAAV")))
     assert (part.object_type, part.object_id) == ("Thing__c", "a015g00000AbCdEAAV")

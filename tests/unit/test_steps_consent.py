@@ -5,7 +5,7 @@ import json
 import pytest
 
 from schemas import ids
-from schemas.commands import Recall
+from schemas.commands import LookUp, Recall
 from schemas.control import ActKind
 from schemas.events import EventKind, Origin
 from schemas.outcomes import OutcomeKind
@@ -90,6 +90,8 @@ def test_a_release_does_not_subscribe_again() -> None:
     assert parked is not None
     unsubscribed(there)
     there.written(there.row).act(ActKind.release, targets=there.target(parked), sync="leads")
+    [row] = [r for s in there.sends if isinstance(s.message, LookUp) for r in s.message.rows]
+    there.outcome(OutcomeKind.seen, row, seen=b"{}")  # type: ignore[arg-type]
     assert json.loads(there.row.fields).get("Status") in (None, "unsubscribed")
     assert there.sent["Phone"] == "bad"
 
@@ -109,3 +111,14 @@ def test_a_deletion_sets_what_the_sync_says_if_there_is_something(known: bool, t
     assert there.told == [told]
     if known:
         assert there.sent == {"Archived": True, "Email": "ann@x.io"}
+
+
+def test_a_row_that_waited_says_no_too_when_somebody_said_no_meanwhile() -> None:
+    """Nothing stands there yet, and the mapping leaves the person out by now: no row of its own
+    goes out for the word, and yet the one that waited must not subscribe anybody."""
+    desk = Desk(catalog_=catalog("letters"))
+    desk.act(ActKind.sync_pause, sync="letters").event(ANN, 100)
+    desk.event({"email": None}, 150, thin=True)
+    desk.event({}, 200, kind=EventKind.unsubscribed, thin=True)
+    desk.act(ActKind.sync_resume, sync="letters")
+    assert desk.sent["STATUS"] == "unsubscribed"

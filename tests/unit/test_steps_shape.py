@@ -13,7 +13,7 @@ from schemas.outcomes import OutcomeKind, RecordOutcome
 from streams.steps.catalog import Catalog
 from streams.steps.outputs import BATCH_ROWS_MAX
 from streams.steps.people import DRAIN_MAX, People
-from tests.simulation.definitions import CONNECTIONS, MAPPINGS, SYNCS, sync
+from tests.simulation.definitions import CONNECTIONS, MAPPINGS, SYNCS, catalog, sync
 from tests.unit.steps_kit import ANN, Desk, Rows, event
 
 RUN = ids.run_id("leads", "20260101")
@@ -438,3 +438,13 @@ def test_who_waits_until_later_does_not_hold_up_who_waits_behind() -> None:
     assert went == ["p60"]
     [lane] = desk.index.lanes.values()
     assert lane.waiting == 60
+
+
+def test_the_source_that_rules_is_above_whatever_is_newer() -> None:
+    desk = Desk(catalog_=catalog("leads", "leads2", ruling="hub")).event(ANN, 100)
+    assert desk.row.occurred_ms == 100
+    desk.written(desk.row).event({**ANN, "phone": "9"}, 900, source="hub2")
+    assert (desk.out, desk.told, desk.notes[0].code) == ([], ["stale"], "older")
+    assert "Phone" in desk.notes[0].field
+    desk.event({"phone": "3"}, 300, thin=True)
+    assert desk.sent["Phone"] == "3"

@@ -127,7 +127,9 @@ class Sender:
         return [_part(n, f, request.received_ms) for n, f in enumerate(found)]
 
 
-READ = frozenset({"id", "systemmodstamp", "lastmodifieddate", "createddate", "isdeleted"})
+READ = frozenset({
+    "id", "systemmodstamp", "lastmodifieddate", "createddate", "isdeleted", "masterrecordid",
+})  # fmt: skip
 
 
 @lru_cache(maxsize=256)  # the records of one kind have the same fields
@@ -144,17 +146,20 @@ def _part(position: int, found: Notification, received_ms: int) -> Part:
     known = {low: fields[name] for low, name in _known(tuple(fields))}
     stamp = known.get("systemmodstamp") or known.get("lastmodifieddate")
     occurred_ms, certain = when(stamp, received_ms)
+    object_id, master = _long_id(known.get("id") or ""), _long_id(known.get("masterrecordid") or "")
+    kind = _kind(known)
+    merged = kind is EventKind.merged
     return Event(
         (found.notification_id,),
         found.object_type.encode() + values,
         found.object_type,
-        _long_id(known.get("id") or ""),
-        _kind(known),
+        master if merged else object_id,
+        kind,
         "outbound message",
         occurred_ms,
         certain,
         (),
-        (),
+        ((found.object_type, object_id),) if merged else (),
         True,  # what is empty is left out, and what nobody has chosen to send
         values,
         found.payload,
@@ -177,7 +182,8 @@ def _long_id(record_id: str) -> str:
 def _kind(fields: dict[str, str | None]) -> EventKind:
     """A message says that a rule fired, not why; the record tells some of it, where it is asked."""
     if fields.get("isdeleted") == "true":
-        return EventKind.deleted
+        # of a merge: the record that is gone names the one that remains
+        return EventKind.merged if fields.get("masterrecordid") else EventKind.deleted
     created = fields.get("createddate")
     if created and created == (fields.get("systemmodstamp") or fields.get("lastmodifieddate")):
         return EventKind.created
