@@ -120,7 +120,7 @@ class EventEncoder:
         Headers are CloudEvents 1.0, binary mode of the Kafka binding, and the trace.
         """
         head, whose, kinds, key_head = self._wire_head, self._whose, self._kinds, self._key_head
-        received, traced = _long(received_ms), _bytes(trace.encode())
+        received, traced = _time(received_ms), _bytes(trace.encode())
         version, parent = ("ce_specversion", b"1.0"), ("traceparent", trace)
         source, type_head, event_id_of = ("ce_source", self._source), self._type_head, self.event_id
 

@@ -104,16 +104,17 @@ class InHand:
 
 async def body_of(request: BaseRequest, in_hand: InHand, bytes_max: int, within_s: float) -> bytes:
     """The whole body. Raises Refused."""
-    length, content = request.content_length, request.content
-    if (length or 0) > bytes_max:
-        raise Refused(413, "body too large")
+    content = request.content
     if content.is_eof():
         body = content.read_nowait()
         if len(body) > bytes_max:
             raise Refused(413, "body too large")
         in_hand.add(len(body))
         return body
-    in_hand.held.make_room(in_hand, length or 0)  # else there is no use in reading it
+    length = request.content_length or 0
+    if length > bytes_max:
+        raise Refused(413, "body too large")
+    in_hand.held.make_room(in_hand, length)  # else there is no use in reading it
     if request.transport and request.headers.get("Expect", "").lower() == "100-continue":
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     pieces: list[bytes] = []

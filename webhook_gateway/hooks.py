@@ -1,11 +1,11 @@
 """What is answered to whom: bounds, then proof, then Kafka, then 2xx. Never the other way round."""
 
 import asyncio
-import os
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import getrandbits
 
 import structlog
 from aiohttp.web import BaseRequest
@@ -251,7 +251,7 @@ def _trace(given: str | None) -> str:
     """The sender's own W3C traceparent where it has a good one, else a new one."""
     if given is not None and TRACEPARENT.fullmatch(given):
         return given
-    fresh = os.urandom(24).hex()
+    fresh = f"{getrandbits(192):048x}"
     return f"00-{fresh[:32]}-{fresh[32:]}-01"
 
 
