@@ -112,7 +112,8 @@ class Salesforce:
             case Changes(object_type=kind, cursor=cursor, fields=fields, rows_max=rows_max):
                 limit = min(rows_max or PAGE_RECORDS, PAGE_RECORDS)
                 if request.since_ms and not cursor:
-                    cursor = str(Place(iso(request.since_ms)))
+                    whole_s = request.since_ms // 1000 * 1000  # stamps have no part of a second
+                    cursor = str(Place(iso(whole_s)))
                 return await self._changes(kind, cursor, fields, limit)
             case ByIds(object_type=kind, ids=ids, fields=fields):
                 return await self._query(kind, fields, f"Id IN ({listed(ids)})")

@@ -38,6 +38,8 @@ class Place(NamedTuple):
         """SOQL. Records of one moment are told apart by their ids."""
         if not self.stamp:
             return ""
+        if not self.record_id:  # from a moment on, behind nobody
+            return f"SystemModstamp >= {self.stamp}"
         same = f"SystemModstamp = {self.stamp} AND Id > '{_escape(self.record_id)}'"
         return f"SystemModstamp > {self.stamp} OR ({same})"
 

@@ -134,6 +134,21 @@ async def test_small_pages_tell_equal_moments_apart_by_id() -> None:
         assert ids(read) == Counter([*organisation.store.objects])
 
 
+async def test_salesforce_is_read_from_a_moment_on() -> None:
+    organisation = Organisation(leads(40, 10), quota=FREE)  # a second after another
+    async with salesforce(organisation) as connector:
+        page = await connector.fetch_records(Changes("Lead", "", (), since_ms=MS + 2_300))
+    assert page.last
+    assert {r.occurred_ms for r in page.records} == {MS + 2_000, MS + 3_000}
+
+
+async def test_hubspot_is_read_from_a_moment_on() -> None:
+    portal = Portal(contacts([0, 10, 20, 30]), quota={"search": "off"})
+    async with hubspot(portal) as connector:
+        page = await connector.fetch_records(Changes("contact", "", (), since_ms=MS + 20))
+    assert [r.occurred_ms for r in page.records] == [MS + 20, MS + 30]
+
+
 # ---- HubSpot
 
 
