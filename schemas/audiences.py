@@ -13,9 +13,9 @@ __all__ = ["AudienceMember", "AudiencePart", "Change"]
 class Change(StrEnum):
     """What a new list says of an object, against the list before it."""
 
-    join = "join"
-    stay = "stay"
-    leave = "leave"
+    joins = "join"
+    stays = "stay"
+    leaves = "leave"
 
 
 class AudiencePart(Message):
@@ -27,7 +27,7 @@ class AudiencePart(Message):
     run: str
     sync: str
     part: int = Field(description="From 0; parts of a run have no gaps.")
-    change: Change = Change.join
+    change: Change = Change.joins
     object_ids: list[str] = Field(description="The source platform's own ids, at most 500.")
 
 

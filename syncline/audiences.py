@@ -85,7 +85,7 @@ class Difference:
         """All records of the run: the list in its order, then who left."""
         number = 0
         for change, names in (
-            (Change.join, self.joins), (Change.stay, self.stays), (Change.leave, self.leaves)
+            (Change.joins, self.joins), (Change.stays, self.stays), (Change.leaves, self.leaves)
         ):  # fmt: skip
             rest = iter(names)
             while part := list(islice(rest, PART_IDS)):

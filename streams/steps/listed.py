@@ -75,7 +75,7 @@ def _event(
     return PlatformEvent(
         event_id=ids.fetched_event_id(run.run, key, change.value.encode()),
         connection=plan.source, platform=platform, object_type=plan.source_object,
-        object_id=object_id, kind=EventKind.left if change is Change.leave else EventKind.joined,
+        object_id=object_id, kind=EventKind.left if change is Change.leaves else EventKind.joined,
         origin=Origin.fetch, run=run.run, record_no=record_no, occurred_ms=run.listed_ms,
         received_ms=run.now_ms,
         platform_kind=f"audience.{change.value}", thin=True, values=b"{}", payload=b"",

@@ -85,8 +85,8 @@ def test_parts_are_numbered_without_gaps_and_hold_one_kind_each() -> None:
     parts = list(Difference(many, ("a",), ("b",)).parts("vip-2", "vip"))
     assert [p.part for p in parts] == list(range(5))
     assert [(p.change, len(p.object_ids)) for p in parts] == [
-        (Change.join, 500), (Change.join, 500), (Change.join, 1), (Change.stay, 1),
-        (Change.leave, 1),
+        (Change.joins, 500), (Change.joins, 500), (Change.joins, 1), (Change.stays, 1),
+        (Change.leaves, 1),
     ]  # fmt: skip
 
 

@@ -39,7 +39,7 @@ class Desk(steps_kit.Desk):
         event = PlatformEvent(
             event_id=ids.fetched_event_id(name, key, change.value.encode()), connection="hub",
             platform="hubspot", object_type="contact", object_id=str(number), run=name,
-            kind=EventKind.left if change is Change.leave else EventKind.joined,
+            kind=EventKind.left if change is Change.leaves else EventKind.joined,
             origin=Origin.fetch, occurred_ms=at_ms, received_ms=at_ms, thin=True, values=b"{}",
             payload=b"",
         )  # fmt: skip
@@ -59,13 +59,13 @@ def test_who_is_on_no_list_is_not_sent_and_not_read() -> None:
 
 def test_a_member_goes_out_whole_with_what_members_get() -> None:
     desk = Desk().event(ANN, 1_000)
-    desk.on_list(Change.join, 2_000)
+    desk.on_list(Change.joins, 2_000)
     assert desk.sent["Rating"] == "Hot"
     assert desk.sent["Email"] == "ann@x.io"
 
 
 def test_an_unknown_member_is_read_first() -> None:
-    desk = Desk().on_list(Change.join, 2_000)
+    desk = Desk().on_list(Change.joins, 2_000)
     assert desk.last() == ("held", "unknown_field")
     [read] = [s.message for s in desk.sends if isinstance(s.message, ReadObjects)]
     assert read.object_ids == ["1"]
@@ -75,15 +75,15 @@ def test_an_unknown_member_is_read_first() -> None:
 
 def test_who_stays_is_unchanged() -> None:
     desk = Desk().event(ANN, 1_000)
-    desk.on_list(Change.join, 2_000).written(desk.row)
-    desk.on_list(Change.stay, 3_000)
+    desk.on_list(Change.joins, 2_000).written(desk.row)
+    desk.on_list(Change.stays, 3_000)
     assert (desk.out, desk.last()) == ([], ("unchanged", "equal"))
 
 
 def test_who_left_gets_only_what_leaving_sets_and_nothing_more_afterwards() -> None:
     desk = Desk().event(ANN, 1_000)
-    desk.on_list(Change.join, 2_000).written(desk.row)
-    desk.on_list(Change.leave, 3_000)
+    desk.on_list(Change.joins, 2_000).written(desk.row)
+    desk.on_list(Change.leaves, 3_000)
     assert desk.sent == {"Rating": "Cold", "Email": "ann@x.io"}
     desk.written(desk.row)
     desk.event({**ANN, "company": "new"}, 4_000)
@@ -92,15 +92,15 @@ def test_who_left_gets_only_what_leaving_sets_and_nothing_more_afterwards() -> N
 
 def test_where_leaving_sets_nothing_nothing_is_sent() -> None:
     desk = Desk(Audience(joined={"Rating": "Hot"})).event(ANN, 1_000)
-    desk.on_list(Change.join, 2_000).written(desk.row)
-    desk.on_list(Change.leave, 3_000)
+    desk.on_list(Change.joins, 2_000).written(desk.row)
+    desk.on_list(Change.leaves, 3_000)
     assert (desk.out, desk.last()) == ([], ("filtered", "left"))
 
 
 def test_leaving_overtaken_by_the_join_that_is_out_follows_it() -> None:
     desk = Desk().event(ANN, 1_000)
-    join = desk.on_list(Change.join, 2_000).row
-    desk.on_list(Change.leave, 3_000)
+    join = desk.on_list(Change.joins, 2_000).row
+    desk.on_list(Change.leaves, 3_000)
     assert desk.out == []
     desk.written(join)
     assert desk.sent["Rating"] == "Cold"
@@ -108,24 +108,24 @@ def test_leaving_overtaken_by_the_join_that_is_out_follows_it() -> None:
 
 def test_an_older_list_that_comes_later_changes_nothing() -> None:
     desk = Desk().event(ANN, 1_000)
-    desk.on_list(Change.join, 2_000).written(desk.row)
-    desk.on_list(Change.leave, 1_500)
+    desk.on_list(Change.joins, 2_000).written(desk.row)
+    desk.on_list(Change.leaves, 1_500)
     assert (desk.out, desk.last()) == ([], ("unchanged", "equal"))
 
 
 def test_one_of_two_objects_of_a_person_keeps_it_on_the_list() -> None:
     desk = Desk().event(ANN, 1_000)
-    desk.on_list(Change.join, 2_000).written(desk.row)
+    desk.on_list(Change.joins, 2_000).written(desk.row)
     desk.event(ANN, 2_100, number=2)
-    desk.on_list(Change.join, 3_000, number=2)
-    desk.on_list(Change.leave, 4_000)
+    desk.on_list(Change.joins, 3_000, number=2)
+    desk.on_list(Change.leaves, 4_000)
     assert desk.out == []
     assert desk.last() == ("unchanged", "equal")
 
 
 def test_a_refused_member_keeps_what_members_get_when_it_is_released() -> None:
     desk = Desk().event(ANN, 1_000)
-    row = desk.on_list(Change.join, 2_000).row
+    row = desk.on_list(Change.joins, 2_000).row
     desk.outcome(OutcomeKind.parked, row, code="BAD", field="Rating", words="no")
     [parked] = [p for p in desk.parked.values() if p]
     desk.act(ActKind.release, sync="leads", targets=desk.target(parked))
@@ -134,10 +134,10 @@ def test_a_refused_member_keeps_what_members_get_when_it_is_released() -> None:
 
 def test_who_left_while_refused_leaves_without_what_was_refused() -> None:
     desk = Desk().event(ANN, 1_000)
-    desk.on_list(Change.join, 2_000).written(desk.row)
+    desk.on_list(Change.joins, 2_000).written(desk.row)
     row = desk.event({**ANN, "phone": "2"}, 3_000).row
     desk.outcome(OutcomeKind.parked, row, code="BAD", field="Phone", words="no")
-    desk.on_list(Change.leave, 4_000)
+    desk.on_list(Change.leaves, 4_000)
     assert desk.sent["Rating"] == "Cold"
     assert "Phone" not in desk.sent
 
@@ -145,7 +145,7 @@ def test_who_left_while_refused_leaves_without_what_was_refused() -> None:
 def test_a_list_for_a_sync_without_one_changes_nothing() -> None:
     desk = Desk(None).event(ANN, 1_000)
     desk.written(desk.row)
-    desk.on_list(Change.leave, 3_000)
+    desk.on_list(Change.leaves, 3_000)
     assert (desk.out, desk.last()) == ([], ("filtered", "no_list"))
 
 
@@ -159,7 +159,7 @@ class Runs(test_steps_runs.Desk):
         self.parts = [
             AudiencePart(
                 run=RUN, sync="leads", part=n, object_ids=[f"{n}-{i}" for i in range(size)],
-                change=Change.leave if n == len(sizes) - 1 else Change.join,
+                change=Change.leaves if n == len(sizes) - 1 else Change.joins,
             )
             for n, size in enumerate(sizes)
         ]  # fmt: skip
