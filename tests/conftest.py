@@ -17,8 +17,8 @@ from tests.containers import Addresses
 
 # The same examples each time, so that a red run tells of the change that made it red; `make soak`
 # looks for new ones.
-settings.register_profile("repeat", derandomize=True)
-settings.register_profile("search", max_examples=300)
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
