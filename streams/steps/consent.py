@@ -58,8 +58,15 @@ def overlay(work: Work, plan: Plan, there: Destination, row: Row, kind: str) -> 
     for name in sets:
         times[name] = row.fields.newest()
         if kind != EventKind.deleted:
-            times[name] = max(stamp, times[name], there.written.time(name))
+            times[name] = max(stamp, times[name], _newest(there, name))
     row.fields = timed({**row.fields.values, **sets}, times)
+
+
+def _newest(there: Destination, name: str) -> int:
+    """Of what stands there, is on its way, or waits."""
+    rows = [there.out, *(state.next for state in there.syncs.values())]
+    on_their_way = [row.fields for row in rows if row is not None and name in row.fields.values]
+    return max(values.time(name) for values in (there.written, *on_their_way))
 
 
 def alone(plan: Plan, row: Row) -> None:
@@ -77,7 +84,8 @@ def only_what_it_sets(
     gone = event.kind is EventKind.deleted
     if not gone and shaped.fields is not None and not shaped.errors:
         return False
-    if not (there.object_id or there.written.values or there.out):
+    waits = any(state.next is not None for state in there.syncs.values())
+    if not (there.object_id or there.written.values or there.out or waits):
         return False
     stamp = (event.occurred_ms << OBJECT_BITS) + stamp_of(event.object_key)
     row.fields = Values(stamp, dict[str, object]())

@@ -89,6 +89,8 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
         if answered(work, source, event):
             _decide_waiting(work, source)
         return
+    if event.kind.value in ANSWERED:
+        hear(work, event, min(event.occurred_ms, event.received_ms))
     rows = [_row(work, plan.sync, event) for plan in plans]
     for row in rows if again else ():
         row.standing, row.rank, row.asked = Standing.waiting.value, RELEASED, True
@@ -100,7 +102,6 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     if not news:
         return
     if event.kind.value in ANSWERED:
-        hear(work, event, min(event.occurred_ms, event.received_ms))
         for plan, row in [pair for pair in news if answered_by(pair[0], event)]:
             _decide_for(work, plan, source, row, event)  # it waits for no read
         news = [pair for pair in news if not answered_by(pair[0], event)]
@@ -144,7 +145,7 @@ def _at_once(
     mark = work.index.runs.get(event.run) if event.run else None
     if mark is not None and mark.state == "cancelled":
         work.note(row, Standing.cancelled, "run_cancelled", reason=mark.why, by=mark.who)
-    elif source.became:
+    elif source.became and (event.kind is EventKind.deleted or not answered_by(plan, event)):
         work.note(row, Standing.filtered, "object_merged", reason=f"it is {source.became} now")
     elif (
         event.kind in NOT_FOLLOWED
@@ -193,11 +194,7 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
     if plan.fact:
         _fact_again(work, plan, there, row, own)
         return
-    shaped = (
-        Shaped(None, why=f"it is {own.became} now")
-        if own.became
-        else _shape(work, plan, own, _event_again(work, row, row.source, own))
-    )
+    shaped = _said(work, plan, own, _event_again(work, row, row.source, own))
     whole = (
         _with_times(plan, row.source, own, shaped.fields or {}) if not shaped.errors else Values()
     )
@@ -293,7 +290,7 @@ def _decide_for(
     work.person.seq += 1
     row.seq = work.person.seq
     there = adopt(work, plan)
-    shaped = _shape(work, plan, source, event)
+    shaped = _said(work, plan, source, event)
     fields = _with_times(plan, row.source, source, shaped.fields or {})
     if turn is not None and shaped.fields is not None and not shaped.errors:
         words = (
@@ -312,6 +309,13 @@ def _decide_for(
     _take(work, plan, there, row, shaped, fields, valid=True, kind=event.kind.value)
     if there.blank():
         del work.person.destinations[plan.target]
+
+
+def _said(work: Work, plan: Plan, source: Source, event: PlatformEvent) -> Shaped:
+    """What an object says by itself: nothing, where it is another one now."""
+    if source.became:
+        return Shaped(None, why=f"it is {source.became} now")
+    return _shape(work, plan, source, event)
 
 
 def _shape(work: Work, plan: Plan, source: Source, event: PlatformEvent) -> Shaped:
