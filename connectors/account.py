@@ -373,6 +373,7 @@ class Account:
                 reason, until_ms = self._why_waiting(item, now_s)
                 self.settle(item, Returned(reason, until_ms))
         self._shed(now_s)
+        self.lanes.prune()
         for turn, task in list(self._asking.items()):
             if not self.lanes.waits(*turn):
                 task.cancel()

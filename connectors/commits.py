@@ -119,6 +119,9 @@ class Commits:
                 alarm.cancel()
             self._stats.committed(finished, time.monotonic() - begun_s)
             self._committed(finished)
+            for taken in finished:  # its rows know it, and it knows them: nothing else holds them
+                taken.items.clear()
+                taken.settled.clear()
 
     def _checkpoints(self, finished: list[Taken]) -> dict[int, tuple[int, int, str]]:
         """Partition to (epoch, offset, metadata), for those that moved."""

@@ -254,6 +254,15 @@ class Lanes:
             for lane in self._turns.get((group, priority), ())
         )
 
+    def prune(self) -> None:
+        """Let go of rows at the heads that are gone: where a quota is used up for long, nobody else
+        passes there, and rows that were given back would be kept."""
+        for lane, queue in list(self._lanes.items()):
+            while queue and queue[0].place is Place.gone:
+                queue.popleft()
+            if not queue:
+                self._forget(lane)
+
     def release(self, item: Item) -> None:
         """The row is not out any more: those that waited for its identity may go."""
         if not item.holds:

@@ -3,7 +3,6 @@
 from collections import Counter
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -169,6 +168,21 @@ def test_rows_of_one_person_go_out_in_the_order_in_which_they_came():
     assert order == [first, second, third]
 
 
+def test_rows_that_were_given_back_are_not_kept_where_nothing_goes_out():
+    lanes = Lanes()
+    items = [_item(n, f"p{n}") for n in range(3)]
+    for item in items:
+        lanes.put(item, _lane(item))
+    items[0].place = items[1].place = Place.gone
+    assert lanes.full("write", Priority.live, lambda lane: (2, 10_000))  # counts what it keeps
+    lanes.prune()
+    assert not lanes.full("write", Priority.live, lambda lane: (2, 10_000))
+    assert lanes.turns() == [("write", Priority.live)]
+    items[2].place = Place.gone
+    lanes.prune()
+    assert not lanes.turns()
+
+
 def test_a_row_that_learns_its_object_waits_for_whoever_has_it_out():
     lanes = Lanes()
     owner, other = _item(0, "p", "o1"), _item(1, "q", match="email", email="q@x")
@@ -315,20 +329,10 @@ def test_the_quick_writers_agree_with_the_codec_on_any_value(text, number, kind,
         kind=kind, words=text, until_ms=number, position=-1, seen=seen,
     )  # fmt: skip
     given_ = outcome.model_dump(exclude_unset=True)
-    common = {"connection": given_.pop("connection"), "sync": given_.pop("sync")}
-    assert wire.outcomes(common).write(given_) == codec.encode(outcome)
+    assert wire.outcome(given_) == codec.encode(outcome)
     note = {"row_id": text, "event_id": "e", "record_no": number, "standing": "parked"}
-    entry = JournalEntry(
-        kind=JournalKind.settled, at_ms=number, rows=[RowNote(**note, was="x")] * 2
-    )
-    quick = wire.notes({"was": "x"}).write(note)
-    assert wire.entry(JournalKind.settled, [quick, {**note, "was": "x"}], at_ms=number) == (
-        codec.encode(entry)
-    )
-    with pytest.raises(TypeError):
-        wire.outcome({"row_id": text})
-    with pytest.raises(KeyError):
-        wire.outcome({**given_, "no_such_field": 1})
+    entry = JournalEntry(kind=JournalKind.settled, at_ms=number, rows=[RowNote(**note)] * 2)
+    assert wire.entry(JournalKind.settled, [note, note], at_ms=number) == codec.encode(entry)
 
 
 @settings(deadline=None)  # the machine may be busy
