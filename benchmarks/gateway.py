@@ -279,7 +279,10 @@ def main() -> None:
                 good = many(*gateways[OURS], stack, options.events, options.connections)
                 sys.exit(0 if good else 1)
             ports = {name: port for name, (_, port) in gateways.items()}
-            same = gateway_same.check(ports, stack.bootstrap_servers, stack.registry_url)
+            try:
+                same = gateway_same.check(ports, stack.bootstrap_servers, stack.registry_url)
+            except gateway_same.Different as error:
+                sys.exit(f"nothing to measure: {error}")
             print(f"all wrote the same {same} records for the same requests", flush=True)
             if not options.rounds:
                 return

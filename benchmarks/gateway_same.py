@@ -3,7 +3,7 @@ read back, decoded and compared: topic, partition, key, headers, value."""
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 from typing import Any
 
@@ -16,8 +16,14 @@ __all__ = ["Different", "check"]
 
 TOPICS = tuple(f"{kind}.{p}" for kind in ("intake", "events") for p in ("hubspot", "salesforce"))
 READ_S_MAX = 30.0
+ATTEMPTS = 5
 EACH = 3
 """Requests of each workload."""
+
+
+class Busy(Exception):
+    """Answered 503: not a difference, only no answer yet."""
+
 
 Written = dict[tuple[str, int], list[tuple[Any, ...]]]
 """Topic and partition to what is there, in its order."""
@@ -30,18 +36,33 @@ class Different(Exception):
 def check(ports: Mapping[str, int], bootstrap_servers: str, registry_url: str) -> int:
     """-> how many records each of them wrote. Raises Different, where one is not as the first's.
 
-    Each is sent the very same requests but for `traceparent`, which tells whose a record is.
+    Each is sent the very same requests but for `traceparent`, which tells whose a record is. A
+    gateway that could not take one in time (503) ends the attempt, and another begins.
     """
     codec = Codec.from_registry(registry_url)
-    traces = {name: f"00-{n:032x}-{n:016x}-01" for n, name in enumerate(ports, 1)}
+    for attempt in range(ATTEMPTS):
+        traces = {name: f"00-{n:032x}-{attempt + 1:016x}-01" for n, name in enumerate(ports, 1)}
+        try:
+            count = _send_all(ports, traces)
+        except Busy:
+            continue
+        messages = _read(bootstrap_servers, {t.encode() for t in traces.values()}, count)
+        return _compare({n: _written(messages, t, codec) for n, t in traces.items()}, count)
+    raise Different("too busy to compare: a gateway answered 503 in each attempt")
+
+
+def _send_all(ports: Mapping[str, int], traces: Mapping[str, str]) -> int:
+    """-> how many records each of them is to write. Raises Busy, Different."""
     count = 0
     for workload in WORKLOADS.values():
         plain = [workload.request(n, "TRACE") for n in range(EACH)]
         count += EACH * (1 + workload.events)
         for name, port in ports.items():
             _send([request.replace(b"TRACE", traces[name].encode()) for request in plain], port)
-    messages = _read(bootstrap_servers, count * len(ports))
-    written = {name: _written(messages, trace, codec) for name, trace in traces.items()}
+    return count
+
+
+def _compare(written: Mapping[str, Written], count: int) -> int:
     first, *others = written
     for other in others:
         if found := _difference(written[first], written[other]):
@@ -60,20 +81,23 @@ def _send(requests: Sequence[bytes], port: int) -> None:
                 if not (piece := peer.recv(65536)):
                     raise Different("hung up")
                 answer += piece
+            if answer.startswith(b"HTTP/1.1 503 "):
+                raise Busy
             if not answer.startswith(b"HTTP/1.1 200 "):
                 raise Different(f"answered {answer[:60]!r}")
 
 
-def _read(bootstrap_servers: str, count: int) -> list[Message]:
-    """Everything on the topics: so many, or what there is after a while."""
+def _read(bootstrap_servers: str, traces: Set[bytes], each: int) -> list[Message]:
+    """All with one of the traces: so many each, or what there is after a while."""
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "bench"})
     try:
         known = consumer.list_topics(timeout=10).topics
         consumer.assign([TopicPartition(t, p, 0) for t in TOPICS for p in known[t].partitions])
         messages: list[Message] = []
         deadline_s = time.monotonic() + READ_S_MAX
-        while len(messages) < count and time.monotonic() < deadline_s:
-            messages += consumer.consume(1000, 0.2)
+        while len(messages) < each * len(traces) and time.monotonic() < deadline_s:
+            some = consumer.consume(1000, 0.2)
+            messages += [m for m in some if dict(m.headers() or ()).get("traceparent") in traces]
         return messages
     finally:
         consumer.close()
