@@ -27,6 +27,8 @@ __all__ = ["AGAIN", "Request", "Send", "Settled", "again", "redacted", "sends_of
 AGAIN = "again"
 """Header of a command that was written again: when it was first read, and attempts by row id."""
 REASON_MAX = 300
+NOTES_MAX = 2_000
+"""Of one entry: with reasons about 1 MB, where a message may have 4. A job has more rows."""
 
 
 class Send(NamedTuple):
@@ -114,14 +116,14 @@ def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]
             if request is not None and not isinstance(outcome, Returned):
                 notes.append(note.write(_note(settled, said)))
     for (request_id, sync, run), (request, notes, at_ms) in entries.items():
-        if not notes:  # all of its rows were given back
-            continue
-        value = wire.entry(
-            JournalKind.settled, notes, at_ms=at_ms, sync=sync, run=run, request_id=request_id,
-            request=request.name, status=request.status, took_ms=request.took_ms,
-            records=request.rows,
-        )  # fmt: skip
-        sends.append(Send(JOURNAL, value, run or sync))
+        for begin in range(0, len(notes), NOTES_MAX):  # none where all rows were given back
+            part = notes[begin : begin + NOTES_MAX]
+            value = wire.entry(
+                JournalKind.settled, part, at_ms=at_ms, sync=sync, run=run, request_id=request_id,
+                request=request.name, status=request.status, took_ms=request.took_ms,
+                records=request.rows,
+            )  # fmt: skip
+            sends.append(Send(JOURNAL, value, run or sync))
     return sends
 
 

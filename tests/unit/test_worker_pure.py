@@ -454,3 +454,16 @@ def test_a_reference_is_seen_and_another_object_is_none():
         {"a": 1, "AccountId": {"ref": "Account", "by": "Domain", "value": "x"}}
     ) == ("AccountId")
     assert reference_in({"a": {"ref": 1}, "b": None}) == ""
+
+
+def test_the_entry_of_a_large_job_is_several_that_fit_into_a_message():
+    request = Request("req", 5_000, "PATCH /jobs/ingest/7", 200, 9)
+    taken = Taken(0, 1, 0, 0.0, connection="c", object_type="o", sync="s", run="r")
+    words = "x" * 300
+    taken.settled = [_settled(Parked("NO", words), request) for _ in range(5_000)]
+    wire = Wire(Codec.offline())
+    journal = [send.value for send in sends_of("acme", [taken], wire) if send.topic == "journal"]
+    entries = [wire.codec.decode(value) for value in journal]
+    assert [len(entry.rows) for entry in entries] == [2_000, 2_000, 1_000]
+    assert {entry.request_id for entry in entries} == {"req"}
+    assert max(len(value) for value in journal if value) < 1_500_000
