@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from connectors.avro_fast import Writer
 from connectors.lanes import Item, Taken
 from connectors.outcome import (
     Accepted,
@@ -67,7 +66,7 @@ class _Entry(NamedTuple):
     """What the journal is told of one request."""
 
     request: Request
-    notes: list[bytes]
+    notes: list[dict[str, Any]]
     at_ms: int
     """When the first of its rows was settled."""
 
@@ -81,42 +80,31 @@ def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]
     for taken in commands:
         sends += taken.sends
         sends += again(platform, taken, wire)
-        last: Request | None = None
-        outcomes: Writer | None = None
-        notes: list[bytes] = []
-        note = wire.notes({})
         for settled in taken.settled:
             item, outcome, request, position, at_ms = settled
-            request_id = request.request_id if request else ""
-            if outcomes is None or request is not last:
-                last, outcomes = request, wire.outcomes({
-                    "connection": taken.connection,
-                    "object_type": taken.object_type,
-                    "sync": taken.sync,
-                    "run": taken.run,
-                    "request_id": request_id,
-                })  # fmt: skip
-                if request is not None:
-                    key = (request_id, taken.sync, taken.run)
-                    if key not in entries:
-                        entries[key] = _Entry(request, [], at_ms)
-                    notes = entries[key].notes
-                    note = wire.notes({"request_id": request_id})
             said = _said(outcome)
             row = item.row
-            value = outcomes.write({
+            request_id = request.request_id if request else ""
+            record = {
                 "row_id": row.row_id,
                 "person": row.person,
+                "connection": taken.connection,
+                "object_type": taken.object_type,
+                "sync": taken.sync,
+                "run": taken.run,
+                "request_id": request_id,
                 "position": position,
                 "attempts": max(1, item.attempts),
                 "at_ms": at_ms,
                 **said,
-            })  # fmt: skip
-            sends.append(Send(topic, value, row.person))
+            }
+            sends.append(Send(topic, wire.outcome(record), row.person))
             if request is not None and not isinstance(outcome, Returned):
-                notes.append(note.write(_note(settled, said)))
+                key = (request_id, taken.sync, taken.run)
+                entry = entries.setdefault(key, _Entry(request, [], at_ms))
+                entry.notes.append({**_note(settled, said), "request_id": request_id})
     for (request_id, sync, run), (request, notes, at_ms) in entries.items():
-        for begin in range(0, len(notes), NOTES_MAX):  # none where all rows were given back
+        for begin in range(0, len(notes), NOTES_MAX):
             part = notes[begin : begin + NOTES_MAX]
             value = wire.entry(
                 JournalKind.settled, part, at_ms=at_ms, sync=sync, run=run, request_id=request_id,

@@ -4,13 +4,12 @@ A test holds it to the codec, byte for byte.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from fastavro import parse_schema, schemaless_writer
 
-from connectors.avro_fast import Writer
 from schemas.base import Message
 from schemas.codec import Codec, avro_schema
 from schemas.commands import CheckJob, UploadBatch
@@ -54,34 +53,20 @@ class Wire:
         check = CheckJob(account="", connection="", receipt="", rows=[])
         self._writers: dict[type[Message], tuple[bytes, Any]] = {
             type(sample): (codec.encode(sample)[:5], parse_schema(avro_schema(type(sample))))
-            for sample in (event, batch, check)
+            for sample in (entry, outcome, event, batch, check)
         }
-        self._outcome = Writer(avro_schema(RecordOutcome), OUTCOME, codec.encode(outcome)[:5])
-        self._entry = Writer(avro_schema(JournalEntry), {**ENTRY, "rows": []},
-                             codec.encode(entry)[:5])  # fmt: skip
-        self._note = Writer(avro_schema(RowNote), NOTE)
 
     def encode(self, message: Message) -> bytes:
         return self.codec.encode(message)
 
     def outcome(self, record: Mapping[str, Any]) -> bytes:
         """`record`: what differs from the defaults of RecordOutcome."""
-        return self._outcome.write(record)
+        return self._write(RecordOutcome, {**OUTCOME, **record})
 
-    def outcomes(self, common: Mapping[str, Any]) -> Writer:
-        """Of many that have these fields in common."""
-        return self._outcome.given(common)
-
-    def notes(self, common: Mapping[str, Any]) -> Writer:
-        """Of RowNotes that have these fields in common; for `entry`."""
-        return self._note.given(common)
-
-    def entry(
-        self, kind: JournalKind, notes: Sequence[Mapping[str, Any] | bytes], **others: Any
-    ) -> bytes:
-        """`notes`: each what differs from the defaults of RowNote, or as `notes` has written it."""
-        rows = [n if isinstance(n, bytes) else self._note.write(n) for n in notes]
-        return self._entry.write({"kind": kind.value, "rows": rows, **others})
+    def entry(self, kind: JournalKind, notes: Iterable[Mapping[str, Any]], **others: Any) -> bytes:
+        """`notes`: each what differs from the defaults of RowNote."""
+        rows = [{**NOTE, **note} for note in notes]
+        return self._write(JournalEntry, {**ENTRY, "kind": kind.value, "rows": rows, **others})
 
     def event(self, record: Mapping[str, Any]) -> bytes:
         """`record`: what differs from the defaults of PlatformEvent."""
