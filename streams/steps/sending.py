@@ -161,7 +161,7 @@ def advance(work: Work, there: Destination) -> None:
             state.next = None
             ask(work, plan, there, row)
         else:
-            state.next = None
+            state.next, row.look = None, False  # no object is known there: nothing to look up
             _depart(work, plan, there, row)
     for row in behind:
         if row.standing != Standing.waiting or row.asked:
