@@ -240,8 +240,12 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "the source that rules counts no more than others": lambda: patch.object(
         shape, "ruling", lambda stamped: stamped
     ),
-    "whoever said no is subscribed by the next row": lambda: patch.object(
-        shape, "overlay", lambda *_: None
+    "whoever said no is subscribed by the next row": lambda: _both(
+        patch.object(shape, "overlay", lambda *_: None),
+        patch.object(sending, "overlay", lambda *_: None),
+    ),
+    "a row that waited does not know of a no": lambda: patch.object(
+        sending, "overlay", lambda *_: None
     ),
     "an older word on consent counts as the last": lambda: patch.object(
         shape, "hear", _hear_as_it_comes
