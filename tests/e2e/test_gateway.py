@@ -1,20 +1,14 @@
 """The gateway as a process on real Kafka: what was answered 2xx is on its topic, whatever dies."""
 
-import asyncio
 import json
-import os
-import resource
 import signal
 import socket
-import threading
 import time
-import uuid
 from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
-from confluent_kafka import KafkaError
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -36,10 +30,8 @@ from tests.e2e.gateway_world import (  # noqa: F401 - fixtures are found where t
     start_fixture,
     until,
 )
-from webhook_gateway.publisher import Publisher, Record, Unconfirmed
 
 KILLS = 20
-AWAY_S = 20.0
 
 
 def test_a_webhook_becomes_events_that_anybody_can_read(
@@ -125,107 +117,6 @@ def _took(gateway: Gateway, name: str) -> float:
     if not _listens(gateway.admin_port):
         return 0
     return gateway.metric("syncline_gateway_accepted_requests_total", connection=name)
-
-
-def test_without_its_broker_it_says_503_and_goes_on_when_it_is_back(
-    fresh_stack: FreshStack, start: Start
-) -> None:
-    stack = fresh_stack()
-    kafka = Kafka.of(stack)
-    kafka.define("hub", webhook={"secret": "env:GATEWAY_SECRET"})
-    gateway = start(kafka).await_ready()
-    senders = send(gateway, "hub")
-    until(lambda: senders.accepted() > 500, "events are accepted")
-    stack.kill_broker()
-    until(lambda: gateway.status("/readyz") == 503, "not ready")
-    began_s = time.monotonic()
-    answer = post(gateway, "hub", event(5))
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
-    assert time.monotonic() - began_s < 1  # at once, not after a time-out
-    assert gateway.status("/healthz") == 200
-    before = senders.accepted()
-    until(lambda: time.monotonic() - began_s > AWAY_S, "the broker is away for long", 2 * AWAY_S)
-    assert senders.statuses()[503] > 50  # senders are told to come again
-    assert senders.accepted() == before
-    stack.restart_broker()
-    until(lambda: senders.accepted() > before + 500, "events are accepted again")
-    assert gateway.process.poll() is None
-    assert gateway.status("/readyz") == 200
-    kafka.define("late", webhook={"secret": "env:GATEWAY_SECRET"})
-    until(lambda: post(gateway, "late", event(1)).status_code == 200, "definitions are followed")
-    accepted = senders.end()
-    assert max(s.slowest_s for s in senders.all) < 5  # HubSpot waits no longer
-    kept_once(kafka, "hub", accepted, set().union(*(s.tried for s in senders.all)))
-    print(f"\nbroker away for {AWAY_S:g} s: {senders.told()}")
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(900)
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux bounds another process")
-def test_a_broker_whose_disk_is_full(fresh_stack: FreshStack, start: Start) -> None:
-    """Its files may grow no further, so it ends itself in the middle of the load. The gateway
-    promises nothing more, and goes on by itself when the broker is back with room to write."""
-    stack = fresh_stack()
-    kafka = Kafka.of(stack)
-    kafka.define("hub", webhook={"secret": "env:GATEWAY_SECRET"})
-    gateway = start(kafka).await_ready()
-    senders = send(gateway, "hub")
-    until(lambda: senders.accepted() > 200, "events are accepted")
-    largest = max(f.stat().st_size for f in stack.data.rglob("*.log") if f.is_file())
-    pid = stack.pid("kafka")
-    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (largest + 100_000, hard))
-    until(lambda: senders.statuses()[503] > 20, "senders are told to come again", 120)
-    assert gateway.status("/healthz") == 200
-    until(lambda: gateway.status("/readyz") == 503, "not ready")
-    before = senders.accepted()
-    stack.restart_broker()
-    until(lambda: senders.accepted() > before + 100, "events are accepted again", 300)
-    assert gateway.process.poll() is None
-    accepted = senders.end()
-    kept_once(kafka, "hub", accepted, set().union(*(s.tried for s in senders.all)))
-    print(f"\nbroker's disk full: {senders.told()}")
-
-
-def test_a_broker_that_hangs_is_as_good_as_away_and_sigterm_still_drains(
-    fresh_stack: FreshStack, start: Start
-) -> None:
-    """The connection stays open, nothing comes: the answer is 503 in time, then at once."""
-    stack = fresh_stack()
-    kafka = Kafka.of(stack)
-    kafka.define("hub", webhook={"secret": "env:GATEWAY_SECRET"})
-    gateway = start(kafka).await_ready()
-    assert post(gateway, "hub", event(1)).status_code == 200
-    os.kill(stack.pid("kafka"), signal.SIGSTOP)
-    try:
-        began_s = time.monotonic()
-        assert post(gateway, "hub", event(2)).status_code == 503
-        assert 1 < time.monotonic() - began_s < 5
-        until(lambda: gateway.status("/readyz") == 503, "not ready")
-        began_s = time.monotonic()
-        assert post(gateway, "hub", event(3)).status_code == 503
-        assert time.monotonic() - began_s < 1
-    finally:
-        os.kill(stack.pid("kafka"), signal.SIGCONT)
-    until(lambda: post(gateway, "hub", event(4)).status_code == 200, "accepted again")
-    os.kill(stack.pid("kafka"), signal.SIGSTOP)
-    try:
-        answers: list[int] = []
-        asking = threading.Thread(
-            target=lambda: answers.append(post(gateway, "hub", event(6)).status_code)
-        )
-        asking.start()
-        until(
-            lambda: gateway.metric("syncline_gateway_in_hand", connection="hub") == 1, "under way"
-        )
-        gateway.process.send_signal(signal.SIGTERM)
-        until(lambda: gateway.status("/healthz") == 0, "takes no more")
-    finally:
-        os.kill(stack.pid("kafka"), signal.SIGCONT)
-    asking.join(WAIT_S)
-    assert answers == [200]
-    assert gateway.process.wait(10) == 0
-    kept_once(kafka, "hub", {1, 4, 6}, {1, 2, 3, 4, 6})
 
 
 def test_sigterm_under_load_breaks_off_nothing(kafka: Kafka, hub: str, start: Start) -> None:
@@ -335,30 +226,3 @@ def test_slow_and_half_open_clients_cost_nobody_else(kafka: Kafka, hub: str, sta
         statuses = senders.statuses()
         assert set(statuses) == {200}
         kept_once(kafka, hub, accepted, set().union(*(s.tried for s in senders.all)))
-
-
-async def test_a_producer_that_failed_for_good_is_made_anew(kafka: Kafka) -> None:
-    """Told by hand: librdkafka reports it the same way, through the error callback."""
-    publisher = Publisher({"bootstrap.servers": kafka.servers}, messages_max=1000)
-    record = Record("intake.hubspot", f"fatal-{uuid.uuid4().hex}", b"[]", [])
-
-    async def confirmed() -> bool:
-        try:
-            await publisher.publish([record], 5)
-        except Unconfirmed:
-            return False
-        return True
-
-    async def awaited() -> None:
-        deadline_s = time.monotonic() + WAIT_S
-        while not await confirmed():
-            assert time.monotonic() < deadline_s
-            await asyncio.sleep(0.02)
-
-    await awaited()
-    publisher._on_error(KafkaError(KafkaError._FATAL, "sequence out of order", fatal=True))
-    under_way = asyncio.create_task(confirmed())
-    await awaited()
-    assert await under_way in (True, False)  # answered, one way or the other
-    assert len(kafka.messages("intake.hubspot", record.key)) >= 2
-    await publisher.close(1)

@@ -20,9 +20,9 @@ from webhook_gateway.config import Bounds
 
 KNOWN = {100, 200, 400, 401, 404, 405, 408, 413, 415, 503}
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [A-Za-z -]+\r\n")
-AT_ONCE = 8
+AT_ONCE = 32
 OPTIONS = {"salesforce": {"organization_id": "00D5g000004abcDEAQ"}}
-BOUNDS = Bounds(peers_max=64, bytes_max=2_000_000, head_s=1.0, idle_s=2.0)
+BOUNDS = Bounds(peers_max=64, bytes_max=2_000_000, head_s=0.5, idle_s=0.5)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ async def served(world: World) -> bool:
     for _ in range(3):
         try:
             return (await world.ask(post()))[0] == 200
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, TimeoutError, asyncio.IncompleteReadError):
             continue
     return False
 
