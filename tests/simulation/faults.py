@@ -237,9 +237,6 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "two who were joined are not decided anew": lambda: patch.object(
         joins, "_decide_anew", lambda *_, **__: None
     ),
-    "the source that rules counts no more than others": lambda: patch.object(
-        shape, "ruling", lambda stamped: stamped
-    ),
     "whoever said no is subscribed by the next row": lambda: _both(
         patch.object(shape, "overlay", lambda *_: None),
         patch.object(sending, "overlay", lambda *_: None),
@@ -249,9 +246,6 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "an older word on consent counts as the last": lambda: patch.object(
         shape, "hear", _hear_as_it_comes
-    ),
-    "a merged object is decided before it was read": lambda: patch.object(
-        shape, "all_in_doubt", lambda *_: None
     ),
 }  # fmt: skip
 
