@@ -62,7 +62,7 @@ def test_the_worlds_are_eventful() -> None:
     """What the promises are held against does happen: else they would be kept for nothing."""
     seen: set[str] = set()
     crashes = 0
-    for seed in range(20):
+    for seed in range(60):
         world = play(seed).world
         crashes += sum(agent.crashes for agent in world.agents)
         for entry in world.log.all("journal"):
@@ -73,7 +73,7 @@ def test_the_worlds_are_eventful() -> None:
     for change in (
         ">out", ">waiting", ">filtered", ">stale", ">unchanged", ">parked", ">duplicate",
         ">superseded", ">cancelled", "out>written", "out>accepted", "out>parked", "out>waiting",
-        "waiting>cancelled", "waiting>superseded", "parked>waiting", "parked>superseded",
+        "waiting>superseded", "parked>waiting", "parked>superseded",
         "parked>discarded", "parked>parked", "paused", "cancelled", "completed", "running",
     ):  # fmt: skip
         assert change in seen, change
