@@ -254,7 +254,7 @@ def _plans(work: Work, event: PlatformEvent) -> tuple[Plan, ...]:
 def _rank(event: PlatformEvent) -> int:
     if event.origin is Origin.replay:
         return 3
-    return 2 if event.run else 0
+    return 2 if event.run or event.origin is Origin.backfill else 0
 
 
 def _learn(work: Work, source: Source, event: PlatformEvent, reads: frozenset[str]) -> bool:
