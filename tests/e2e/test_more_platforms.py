@@ -129,7 +129,6 @@ def syncline(*args: str) -> str:
     return done.output
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_a_platform_is_taken_up_when_a_configuration_names_it(
     fresh_stack: Callable[..., Stack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
