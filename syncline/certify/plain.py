@@ -62,11 +62,14 @@ def _loudest() -> Iterator[list[str]]:
     level = root.level
     root.addHandler(kept)
     root.setLevel(logging.DEBUG)
+    quiet = structlog.get_config()  # a command says nothing but what it has found
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
     try:
         with capture_logs() as ours:
             yield kept.lines
             kept.lines += map(str, ours)
     finally:
+        structlog.configure(**quiet)
         root.removeHandler(kept)
         root.setLevel(level)
 
