@@ -182,10 +182,10 @@ def test_a_broker_that_hangs_is_as_good_as_away_and_sigterm_still_drains(
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_a_producer_that_fails_for_good_is_made_anew(fresh_stack: FreshStack, start: Start) -> None:
+def test_logs_that_lost_their_end_stop_nobody(fresh_stack: FreshStack, start: Start) -> None:
     """The broker dies and comes back without the end of its logs, as when a machine fails before
-    its disk has all. It now expects older numbers of the producer than come: librdkafka calls that
-    fatal. What is accepted from then on is kept; what the disk has lost nobody can."""
+    its disk has all. It then expects older numbers of the producer than come, which may or may not
+    be fatal to it. What is accepted from then on is kept; what the disk has lost nobody can."""
     stack = fresh_stack()
     kafka = Kafka.of(stack)
     kafka.define("hub", webhook={"secret": "env:GATEWAY_SECRET"})
@@ -198,16 +198,14 @@ def test_a_producer_that_fails_for_good_is_made_anew(fresh_stack: FreshStack, st
     for log in stack.data.rglob("*.hubspot-*/*.log"):
         os.truncate(log, log.stat().st_size // 2)
     stack.restart_broker()
-    until(
-        lambda: any("made anew" in line for line in gateway.lines), "the producer has failed", 120
-    )
     before = senders.accepted()
     until(lambda: senders.accepted() > before + 500, "events are accepted again", 120)
     assert gateway.process.poll() is None
     kept = senders.end() - lost
     kept_once(kafka, "hub", kept, set().union(*(s.tried for s in senders.all)))
     assert len(kept) > 500
-    print(f"\na producer failed for good: {senders.told()}")
+    anew = sum("made anew" in line for line in gateway.lines)
+    print(f"\nlogs lost their end, the producer was made anew {anew} times: {senders.told()}")
 
 
 async def test_what_is_under_way_when_a_producer_fails_is_answered(kafka: Kafka) -> None:
