@@ -17,7 +17,7 @@ from syncline.demo_report import broken
 
 @pytest.mark.timeout(420)
 def test_a_small_job_survives_kills_of_every_process(tmp_path: Path) -> None:
-    found = run(tmp_path, 400, "--contacts", "1500", "--fast", "--seed", "7")
+    found = run(tmp_path, 400, "--contacts", "4000", "--fast", "--seed", "7")
     assert {kill["what"] for kill in found["kills"]} == {
         "gateway", "streams", "connectors", "broker",
     }  # fmt: skip
