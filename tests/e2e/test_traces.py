@@ -1,5 +1,6 @@
 """`syncline traces` beside a real gateway, into a collector that takes OTLP over HTTP."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -25,7 +27,7 @@ from tests.e2e.gateway_world import (  # noqa: F401 - fixtures are found where t
     event,
     hub_fixture,
     kafka_fixture,
-    post,
+    signed,
     start_fixture,
     until,
 )
@@ -111,13 +113,25 @@ def test_a_webhook_is_a_trace_from_its_sender_to_the_destination(
     gateway = start(kafka).await_ready()
     codec = Codec.from_registry(kafka.registry_url)
     exporting = traces(kafka, tmp_path, collector.url)
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+
+    def arrives(number: int) -> None:
+        body = json.dumps([event(number)]).encode()
+        url = f"{gateway.url}/hooks/{hub}"
+        answer = httpx.post(url, content=body, headers=headers | signed(body), timeout=10)
+        assert answer.is_success
+
     try:
-        assert post(gateway, hub, event(1), traceparent=f"00-{TRACE}-{PARENT}-01").is_success
+        arrives(1)
         until(lambda: f"receive {hub}" in collector.of(hub), "the span of its receipt")
         exporting.kill()
         exporting.communicate(timeout=20)
-        [record] = kafka.messages(topics.events_of("hubspot"), hub)
-        found = codec.decode_as(PlatformEvent, record.value())
+        arrives(2)
+        decoded = [
+            codec.decode_as(PlatformEvent, record.value())
+            for record in kafka.messages(topics.events_of("hubspot"), hub)
+        ]
+        [found] = [e for e in decoded if e.object_id == "2"]
         sync = f"sync-{hub}"
         collector.refuses = True
         settled(kafka, codec, found, sync)
