@@ -371,10 +371,15 @@ def test_a_job_outlives_a_kill_and_holds_up_nobody(world):
     until(lambda: acme.jobs, what="a job")
     world.fates(["row-bad"])
     assert [job["state"] for job in acme.jobs.values()] == ["closed"]
-    commands = world.read(topics.commands_of(world.platform))
-    asked = [c for c in commands if isinstance(c, CheckJob)]
-    assert {c.receipt for c in asked} == {"job-1"}
-    assert {r.row_id for c in asked for r in c.rows} == {r.row_id for r in rows}
+
+    def asked() -> list[CheckJob]:
+        commands = world.read(topics.commands_of(world.platform))
+        return [c for c in commands if isinstance(c, CheckJob)]
+
+    wanted = {r.row_id for r in rows}
+    until(asked, what="the job is asked for")
+    assert {r.row_id for c in asked() for r in c.rows} <= wanted
+    assert {c.receipt for c in asked()} == {"job-1"}
     world.kill()
     world.start()
     fates = world.fates((r.row_id for r in (*rows, *more)), 60)
