@@ -1,21 +1,14 @@
 """`syncline unjoin`."""
 
-import re
 from typing import Annotated
 
 import typer
 
-from audit import story
-from audit.read import Log
-from schemas import topics
 from schemas.control import ActKind, Target
-from syncline import acts, cluster, unparking
-from syncline.errors import Failed, Misused
+from syncline import acts, cluster, persons, unparking
 from syncline.watching import Watch
 
 app = typer.Typer()
-
-PERSON = re.compile(r"[0-9a-f]{32}")
 
 
 @app.command()
@@ -30,22 +23,9 @@ def unjoin(
     destinations, and send both again, what is parked of them too. Done when nothing of the two is
     out. They are not joined again by the same key."""
     with cluster.connected() as (settings, codec):
-        key = person
-        if not PERSON.fullmatch(person):
-            names = [*map(topics.events_of, topics.PLATFORMS), topics.RESOLVED]
-            log = Log(settings.kafka_config(), codec, names)
-            persons = story.find(log.read_to_end(), person).persons
-            log.close()
-            if len(persons) != 1:
-                raise Misused(f"{person} names {len(persons)} persons: give a person's key")
-            [key] = persons
+        key = persons.key_of(settings, codec, person)
+        act = acts.act(ActKind.unjoin, targets=[Target(parked_id="", person=key)], why=why)
         with Watch(settings, codec) as watch:
-            act = acts.act(ActKind.unjoin, targets=[Target(parked_id="", person=key)], why=why)
             asked = unparking.Asked(confirmations=1)
-            watch.ask([act])
-            heard = watch.until(lambda answers: unparking.settled(answers, asked), wait)
-            if not heard and not watch.answers.confirmed:
-                raise Failed(f"no answer within {wait:g} s: is a streams worker running?")
-            if not watch.answers.done:
-                raise Failed(f"{key} is joined to nobody")
-            print(f"{key} has its own row again as soon as nothing of it is out")
+            persons.ask(watch, [act], asked, wait, f"{key} is joined to nobody")
+        print(f"{key} has its own row again as soon as nothing of it is out")

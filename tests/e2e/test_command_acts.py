@@ -220,6 +220,8 @@ def test_a_paused_sync_holds_its_rows_and_a_person_can_be_sent_again(desk: Desk)
     assert row.event_id != event.event_id
     desk.written(row)
     assert "nobody is known by" in desk.command("resend", "bo@acme.example", code=1)
+    assert "is joined to nobody" in desk.command("unjoin", "bea@acme.example", code=1)
+    assert "nobody is known by" in desk.command("unjoin", "bo@acme.example", code=1)
     assert "there is no sync nobody" in desk.command("sync", "pause", "nobody", code=1)
     assert "there is no account nobody" in desk.command("account", "close", "nobody", code=1)
 
