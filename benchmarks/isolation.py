@@ -10,18 +10,16 @@ import argparse
 import json
 import statistics
 import time
-import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from schemas import topics
-from schemas.control import Act, ActKind
-from syncline.stack import Stack
+from schemas.control import ActKind
+from syncline import acts
 from tests.tiny_platform import Account
-from tests.worker_world import World, until
+from tests.worker_world import World, alone, until
 
 EVERY_S = 0.1
 BACKLOG = 2_000
@@ -39,11 +37,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100, help="measured rows in a round")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
-    with (
-        TemporaryDirectory(prefix="bench-isolation-") as folder,
-        Stack.start(Path(folder) / "stack") as stack,
-        World(stack, Path(folder)) as world,
-    ):
+    with alone() as world:
         figures = measure(world, options.rounds, options.rows)
     for name, told in figures.items():
         print(f"{name}: p50 {told['p50']:.0f} ms, p95 {told['p95']:.0f} ms, "
@@ -91,7 +85,7 @@ def _one_by_one(world: World, count: int, name: str) -> list[float]:
         began_ms[row.row_id] = time.time() * 1000
         world.upload("healthy", [row], partition=0)
         world.flush()
-        time.sleep(EVERY_S)
+        time.sleep(EVERY_S)  # the pace is the measure's, nothing is waited for
     done: dict[str, int] = {}
 
     def all_told() -> bool:
@@ -117,8 +111,7 @@ def _mend(world: World, name: str) -> None:
     account = world.server.accounts[name]
     account.refuse_token, account.fail, account.latency_s = False, 0, 0.0
     if name == "halted":
-        act = Act(act_id=uuid.uuid4().hex, kind=ActKind.account_open, account=name, who="bench",
-                  when_ms=int(time.time() * 1000), values=b"{}")  # fmt: skip
+        act = acts.act(ActKind.account_open, account=name)
         world.send(topics.CONTROL, name, act)
         world.flush()
 

@@ -11,11 +11,9 @@ import json
 import statistics
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from schemas.commands import Priority
-from syncline.stack import Stack
-from tests.worker_world import World, until
+from tests.worker_world import World, alone, until
 
 CALLS, WINDOW_S, ROWS = 190, 10.0, 50
 AHEAD = 9_000
@@ -27,11 +25,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.2, help="seconds of each answer")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
-    with (
-        TemporaryDirectory(prefix="bench-quotas-") as folder,
-        Stack.start(Path(folder) / "stack") as stack,
-        World(stack, Path(folder)) as world,
-    ):
+    with alone() as world:
         figures = measure(world, options.windows, options.latency)
     print(f"{figures['calls']} calls, {figures['most_in_window']} at most in any {WINDOW_S:g} s "
           f"of {CALLS} allowed")  # fmt: skip

@@ -205,7 +205,7 @@ class Bench:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no partitions within {STUCK_S:g} s")
             time.sleep(0.1)
-        time.sleep(1.0)
+        time.sleep(1.0)  # what taking partitions costs is over
         before, began_s = _cpu(worker), time.perf_counter()
         time.sleep(IDLE_S)
         return (_cpu(worker) - before) / (time.perf_counter() - began_s)
@@ -218,7 +218,7 @@ class Bench:
             with self.worker(None) as worker:
                 seen: list[int] = []
                 for _ in range(HOLD_S // 10):
-                    time.sleep(10)
+                    time.sleep(10)  # between two looks
                     seen.append(round(worker.memory_info().rss / 1e6))
         return {"waiting": count, "rss_mb_waiting": seen}
 

@@ -8,8 +8,10 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -25,6 +27,7 @@ from schemas.commands import Priority, UploadBatch, UploadRow
 from schemas.definitions import Connection, Definition, Sync
 from schemas.follow import Follower
 from schemas.outcomes import RecordOutcome
+from syncline.stack import Stack
 from tests.tiny_platform import TinyServer
 
 PARTITIONS = 4
@@ -39,6 +42,17 @@ def until(true: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> A
             return value
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what or true}"
         time.sleep(0.05)
+
+
+@contextmanager
+def alone() -> Iterator["World"]:
+    """A world on a cluster of its own, for benchmarks."""
+    with (
+        TemporaryDirectory(prefix="worker-world-") as folder,
+        Stack.start(Path(folder) / "stack") as stack,
+        World(stack, Path(folder)) as world,
+    ):
+        yield world
 
 
 class World:
