@@ -31,7 +31,6 @@ __all__ = [
     "topic_config",
 ]
 
-
 LEADERS_S = 30.0
 
 
@@ -97,11 +96,8 @@ def create_topics(
     A repeat changes nothing. Raises Failed where a topic that feeds a table has
     another number of partitions: that can never be changed.
     """
-    admin = AdminClient({"logger": KAFKA_LOG, **settings.kafka_config()})
-    try:
-        there = admin.list_topics(timeout=15).topics
-    finally:
-        admin.poll(0)  # hands log lines on: an admin client does so at no other time
+    admin = _admin(settings)
+    there = _topics(admin)
     topics = {topic.name: topic for topic in (*TOPICS, *more)}.values()  # named twice: made once
     for topic in topics:
         wanted = settings.partitions if topic.partitions == "tables" else 1
@@ -131,10 +127,9 @@ def _await_leaders(admin: AdminClient, names: set[str]) -> None:
     """The controller has made them; until the brokers have heard of it nobody can use them."""
     deadline = time.monotonic() + LEADERS_S
     while True:
-        there = admin.list_topics(timeout=15).topics
         ready = {
             name
-            for name, topic in there.items()
+            for name, topic in _topics(admin).items()
             if topic.error is None and all(p.leader >= 0 for p in topic.partitions.values())
         }
         if names <= ready:
@@ -148,11 +143,7 @@ def _await_leaders(admin: AdminClient, names: set[str]) -> None:
 def partitions(settings: Settings) -> int:
     """How many partitions of persons there are. Raises KafkaException where Kafka is away, Failed
     where the cluster was never set up."""
-    admin = AdminClient({"logger": KAFKA_LOG, **settings.kafka_config()})
-    try:
-        there = admin.list_topics(ACTS, timeout=15).topics[ACTS]
-    finally:
-        admin.poll(0)
+    there = _topics(_admin(settings), ACTS)[ACTS]
     if there.error is not None:
         raise Failed(f"there is no topic {ACTS}: `syncline topics create`, or `syncline apply`")
     return len(there.partitions)
@@ -160,11 +151,19 @@ def partitions(settings: Settings) -> int:
 
 def platforms(settings: Settings) -> tuple[str, ...]:
     """Platforms that have topics of their own in the cluster. Raises KafkaException."""
-    admin = AdminClient({"logger": KAFKA_LOG, **settings.kafka_config()})
+    return platforms_in(_topics(_admin(settings)))
+
+
+def _admin(settings: Settings) -> AdminClient:
+    return AdminClient({"logger": KAFKA_LOG, **settings.kafka_config()})
+
+
+def _topics(admin: AdminClient, *only: str) -> dict[str, Any]:
+    """What the cluster has, or this topic of it. Raises KafkaException where Kafka is away."""
     try:
-        return platforms_in(admin.list_topics(timeout=15).topics)
+        return admin.list_topics(*only, timeout=15).topics
     finally:
-        admin.poll(0)
+        admin.poll(0)  # hands log lines on: an admin client does so at no other time
 
 
 def codec(settings: Settings) -> Codec:
