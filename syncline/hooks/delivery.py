@@ -20,11 +20,12 @@ from schemas.secrets import SecretMissing, resolve
 from syncline.hooks.bodies import body, signed, words
 from syncline.hooks.notices import Notice, merged
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "calling"]
 
 log = structlog.get_logger("hooks")
 
 TRY_S = 10.0
+"""For a connection, the request and the head of its answer together."""
 AGAIN_S = (1.0, 5.0, 30.0, 120.0, 600.0)
 """Waits between tries: six in about 13 minutes."""
 TOGETHER_S = 30.0
@@ -142,6 +143,13 @@ class Delivery:
             "given up", sync=notice.sync, run=notice.run, type=notice.type, why=why,
             place=f"journal-{notice.place[0]}-{notice.place[1]}",
         )  # fmt: skip
+
+
+def calling() -> httpx.AsyncClient:
+    """The client of all hooks. Each try has its own bound in time, and a hook that hangs takes no
+    connection from another."""
+    limits = httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(timeout=None, limits=limits)  # noqa: S113 - see TRY_S
 
 
 def _seconds(text: str | None) -> float:

@@ -32,7 +32,7 @@ class Notice:
     @property
     def key(self) -> tuple[str, ...]:
         """Errors with the same one that come together are told together."""
-        return (self.type, self.sync, self.run, *map(str, (self.data.get("code", ""),)))
+        return (self.type, self.sync, self.run, str(self.data.get("code", "")))
 
     def message_id(self, hook: str) -> str:
         """The same each time that it is delivered to this hook."""

@@ -17,7 +17,7 @@ from schemas.definitions import Hook
 from schemas.follow import Definitions, Follower
 from schemas.journal import JournalEntry
 from schemas.kafka_log import KAFKA_LOG
-from syncline.hooks.delivery import Delivery
+from syncline.hooks.delivery import Delivery, calling
 from syncline.hooks.notices import Kind, hooks_of, notices
 
 __all__ = ["Service"]
@@ -97,7 +97,7 @@ class Service:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then within 10 s. What was not told then is told by the next."""
-        async with httpx.AsyncClient() as client:
+        async with calling() as client:
             try:
                 self._reached = await asyncio.to_thread(self._journal.ends)
                 await self._follow(client)

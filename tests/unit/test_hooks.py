@@ -17,7 +17,7 @@ from schemas.definitions import Hook, Sync
 from schemas.journal import JournalEntry, JournalKind, RowNote, Standing
 from syncline.hooks import delivery
 from syncline.hooks.bodies import body, signed, words
-from syncline.hooks.delivery import Delivery
+from syncline.hooks.delivery import Delivery, calling
 from syncline.hooks.notices import Notice, hooks_of, merged, notices
 
 SECRET = "whsec_" + base64.b64encode(b"who tells what happens here").decode()
@@ -160,7 +160,7 @@ async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     monkeypatch.setenv("HOOK_SECRET", SECRET)
     app = web.Application()
     runner = web.AppRunner(app)
-    async with httpx.AsyncClient() as client:
+    async with calling() as client:
         made = Desk(0, client)
         app.router.add_post("/hook", made.answer)
         await runner.setup()
@@ -250,3 +250,10 @@ async def test_a_secret_that_is_missing_is_a_try_that_failed(desk: Desk) -> None
     hook.take(told(moved("paused"))[0])
     await desk.until(lambda: hook.waiting == 0)
     assert desk.calls == []
+
+
+async def test_a_slow_answer_counts_within_the_time_that_is_told() -> None:
+    """Nothing of the client's own ends a try before its bound does, nor queues it behind others."""
+    async with calling() as client:
+        assert client.timeout == httpx.Timeout(None)
+        assert client._transport._pool._max_connections > 1_000_000  # type: ignore[attr-defined]
