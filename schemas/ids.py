@@ -6,6 +6,7 @@ choice of parts can be mistaken for another choice.
 
 import hashlib
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 __all__ = [
     "derive",
@@ -16,6 +17,7 @@ __all__ = [
     "person_key",
     "row_id",
     "run_id",
+    "stamp",
     "sync_of",
 ]
 
@@ -57,6 +59,11 @@ def person_key(object_key: str) -> str:
 def join_id(person: str, other: str) -> str:
     """Of the question whether two persons are one, whichever of them it was asked of."""
     return derive("join", *sorted((person, other)))
+
+
+def stamp(at: datetime | None = None) -> str:
+    """Of a run id: when it was asked for, or was due."""
+    return (at or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
 
 
 def run_id(sync: str, stamp: str) -> str:

@@ -6,15 +6,13 @@ What was known is decided as stale, unchanged or a repeat; anything else had bee
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from confluent_kafka import Message as Record
-
 from schemas import topics
 from schemas.base import Message
-from schemas.codec import Codec, Undecodable
+from schemas.codec import Codec
 from schemas.commands import FetchPages
 from schemas.events import Origin, PlatformEvent
 from schemas.follow import Definitions
@@ -22,7 +20,7 @@ from schemas.journal import JournalEntry, JournalKind, RowNote, Standing
 from syncline import acts
 from syncline.errors import Failed, Misused
 from syncline.settings import Settings
-from syncline.since import Since
+from syncline.since import Since, decoded
 
 __all__ = ["Compared", "Missed", "reconcile"]
 
@@ -65,6 +63,7 @@ class Compared:
     """Event id to sync to where it came to stand."""
     _listed: dict[str, None] = field(default_factory=dict)
     """Event ids in the order of reading."""
+    _open: set[str] = field(default_factory=set)
 
     def take(self, message: Message) -> None:
         match message:
@@ -76,20 +75,30 @@ class Compared:
             ):
                 self.step, self.cursor, self.last = message.step, message.cursor, message.last
                 self.read += message.records
-                self._listed |= dict.fromkeys(note.event_id for note in message.rows)
+                for note in message.rows:
+                    self._listed[note.event_id] = None
+                    self._look(note.event_id)
             case JournalEntry(kind=JournalKind.admitted | JournalKind.decided):
                 if message.sync in self.syncs:
                     for note in message.rows:
                         self._notes.setdefault(note.event_id, {})[message.sync] = note
-            case JournalEntry(kind=JournalKind.account_state):
+                        self._look(note.event_id)
+            case JournalEntry(kind=JournalKind.account_state, run=self.name):
                 self.trouble = message.why
             case _:
                 pass
 
+    def _look(self, event_id: str) -> None:
+        """Whether a change that was read has the word of every sync."""
+        if len(self._notes.get(event_id, ())) >= len(self.syncs):
+            self._open.discard(event_id)
+        elif event_id in self._listed:
+            self._open.add(event_id)
+
     @property
     def undecided(self) -> int:
         """Changes that were read and have no word of every sync yet."""
-        return sum(len(self._notes.get(event, ())) < len(self.syncs) for event in self._listed)
+        return len(self._open)
 
     def missed(self) -> list[Missed]:
         """In the order of reading. Standings are those of now: rows may still be out."""
@@ -128,7 +137,7 @@ def reconcile(
                     backfill=True, since_ms=since_ms,
                 )  # fmt: skip
                 acts.publish(settings, [(topics.commands_of(platform), account, command)], codec)
-            for message in _decoded(follower.poll(POLL_S), codec):
+            for message in decoded(follower.poll(POLL_S), codec):
                 compared.take(message)
             if before != (now := (compared.read, compared.undecided)):
                 before, moved_s = now, time.monotonic()
@@ -152,21 +161,12 @@ def _meant(
         definitions.close()
     if found is None:
         raise Misused(f"there is no connection {connection}")
-    mine = {s.source_object for s in syncs.values() if s.source == connection}
-    if object_type not in mine:
-        kinds = ", ".join(sorted(mine)) or "nothing"
+    mine = [s for s in syncs.values() if s.source == connection]
+    names = frozenset(s.sync for s in mine if s.source_object == object_type)
+    if not names:
+        kinds = ", ".join(sorted({s.source_object for s in mine})) or "nothing"
         raise Misused(f"no sync follows {object_type} of {connection}: they follow {kinds}")
-    follows = (s for s in syncs.values() if s.source == connection)
-    names = frozenset(s.sync for s in follows if s.source_object == object_type)
     return found.platform, found.account, names
-
-
-def _decoded(records: list[Record], codec: Codec) -> Iterator[Message]:
-    for record in records:
-        try:
-            yield codec.decode(record.value())
-        except Undecodable:
-            continue
 
 
 def _stuck(compared: Compared, wait_s: float) -> str:

@@ -1,14 +1,17 @@
 """Read topics from a moment on, then follow them. Like everybody: committed records only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from confluent_kafka import Message as Record
 from confluent_kafka import TopicPartition
 
+from schemas.base import Message
+from schemas.codec import Codec, Undecodable
 from schemas.follow import Follower
 from syncline.errors import Misused
 
-__all__ = ["At", "Since", "parse_place", "parse_span"]
+__all__ = ["At", "Since", "decoded", "parse_place", "parse_span"]
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -48,6 +51,16 @@ class At(Follower):
         super().__init__(config, name, [partition])
         self._consumer.assign([TopicPartition(name, partition, offset)])
         self._reached = {(name, partition): offset}
+
+
+def decoded(records: Iterable[Record], codec: Codec) -> Iterator[Message]:
+    """Messages of ours among them; what cannot be decoded is passed over."""
+    for record in records:
+        try:
+            message = codec.decode(record.value())
+        except Undecodable:
+            continue
+        yield message
 
 
 def parse_span(text: str) -> int:

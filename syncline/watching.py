@@ -8,13 +8,13 @@ from typing import Self
 from audit.answers import Answers
 from schemas import topics
 from schemas.base import Message
-from schemas.codec import Codec, Undecodable
+from schemas.codec import Codec
 from schemas.control import Act
 from schemas.journal import JournalEntry
 from syncline import acts
 from syncline.errors import Failed
 from syncline.settings import Settings
-from syncline.since import Since
+from syncline.since import Since, decoded
 
 __all__ = ["Watch"]
 
@@ -55,11 +55,7 @@ class Watch:
         """
         deadline = time.monotonic() + wait_s
         while True:
-            for record in self._journal.poll(STEP_S):
-                try:
-                    entry = self._codec.decode(record.value())
-                except Undecodable:
-                    continue
+            for entry in decoded(self._journal.poll(STEP_S), self._codec):
                 if isinstance(entry, JournalEntry):
                     self.answers.take(entry)
             if self.answers.refused:

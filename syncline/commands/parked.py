@@ -1,6 +1,5 @@
 """`syncline parked`: see, mend and release what is stuck."""
 
-import contextlib
 import json
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ from rich.table import Table
 from audit.causes import cause_of, causes
 from audit.read import latest
 from schemas import topics
-from schemas.codec import Codec, Undecodable
+from schemas.codec import Codec
 from schemas.control import ActKind
 from schemas.journal import JournalEntry
 from schemas.parked import Fix, ParkedRecord
@@ -25,7 +24,7 @@ from syncline.mending import Mend, Tried, grouped, parse, tried
 from syncline.options import Json, Why
 from syncline.selecting import Selection, selecting
 from syncline.settings import Settings
-from syncline.since import Since, parse_span
+from syncline.since import Since, decoded, parse_span
 from syncline.watching import Watch
 
 app = typer.Typer(
@@ -280,16 +279,11 @@ def undo(
 def _released(settings: Settings, codec: Codec, since: str) -> list[undoing.Released]:
     from_ms = time.time_ns() // 1_000_000 - parse_span(since)
     log = Since(settings.kafka_config(), topics.JOURNAL, from_ms)
-    entries: list[JournalEntry] = []
     try:
-        for record in log.read_to_end():
-            with contextlib.suppress(Undecodable):
-                entry = codec.decode(record.value())
-                if isinstance(entry, JournalEntry):
-                    entries.append(entry)
+        messages = decoded(log.read_to_end(), codec)
+        return undoing.released(m for m in messages if isinstance(m, JournalEntry))
     finally:
         log.close()
-    return undoing.released(entries)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from syncline import cluster
+from syncline.options import Json
 from syncline.progress import Teller
 from syncline.reconcile import Compared
 from syncline.reconcile import reconcile as compare
@@ -26,7 +27,7 @@ def reconcile(
         str, typer.Option(help="What changed so long ago or later: 6h, 2d. Empty: everything.")
     ] = "1d",
     wait: Annotated[float, typer.Option(help="Seconds without progress until it gives up.")] = 120,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Compare a source with what is known of it: names the changes that no webhook told of, and
     makes up for them, behind all live work. Only what changed since then is read where the

@@ -1,8 +1,6 @@
 """`syncline run`: bulk runs."""
 
-import contextlib
 import time
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +9,7 @@ from rich.table import Table
 
 from audit.read import Log
 from schemas import ids, topics
-from schemas.codec import Codec, Undecodable
+from schemas.codec import Codec
 from schemas.control import ActKind
 from schemas.follow import Definitions
 from schemas.journal import JournalEntry
@@ -21,7 +19,7 @@ from syncline.errors import Failed
 from syncline.options import Json, Why
 from syncline.previewing import TITLES, Shown
 from syncline.settings import Settings
-from syncline.since import Since
+from syncline.since import Since, decoded
 
 app = typer.Typer(
     help="Bulk runs: preview, start, show, pause, resume, cancel.", no_args_is_help=True
@@ -89,11 +87,9 @@ def _shown(log: Since, codec: Codec, shown: Shown, wait_s: float) -> Shown:
     """Follow the journal until the run has ended. Raises Failed where it does not in time."""
     deadline = time.monotonic() + wait_s
     while not shown.ended:
-        for record in log.poll(0.1):
-            with contextlib.suppress(Undecodable):
-                entry = codec.decode(record.value())
-                if isinstance(entry, JournalEntry):
-                    shown.take(entry)
+        for entry in decoded(log.poll(0.1), codec):
+            if isinstance(entry, JournalEntry):
+                shown.take(entry)
         if time.monotonic() > deadline:
             why = f"it is stuck: {shown.stuck}" if shown.stuck else "is a streams worker running?"
             raise Failed(f"{shown.run}: not over after {wait_s:g} s; {why}")
@@ -101,13 +97,14 @@ def _shown(log: Since, codec: Codec, shown: Shown, wait_s: float) -> Shown:
 
 
 def _print_shown(shown: Shown) -> None:
-    for title, count in shown.counts.items():
+    counts, details, samples = shown.counts, shown.details, shown.samples
+    for title, count in counts.items():
         print(f"{count:,} {title}")
-        for why, times in list(shown.details.get(title, {}).items())[:10]:
+        for why, times in list(details.get(title, {}).items())[:10]:
             print(f"  {times:,} {why}")
-        if numbers := shown.samples.get(title):
+        if numbers := samples.get(title):
             print(f"  such as {', '.join(f'{shown.run}:{n}' for n in numbers)}")
-    print(f"{sum(shown.counts.values()):,} records looked at; nothing was sent")
+    print(f"{sum(counts.values()):,} records looked at; nothing was sent")
 
 
 def begin(
@@ -121,8 +118,7 @@ def begin(
     if sync not in known:
         there = ", ".join(sorted(known)) or "none; use `syncline apply`"
         raise Failed(f"there is no sync {sync}; applied are: {there}")
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
-    run = ids.run_id(sync, stamp)
+    run = ids.run_id(sync, ids.stamp())
     act = acts.act(ActKind.run_start, sync=sync, run=run, values=options, why=why)
     acts.ask(settings, codec, [act])
     return run
