@@ -9,7 +9,6 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -34,9 +33,9 @@ __all__ = [
     "Hand",
     "List",
     "difference",
+    "differs",
     "members_of",
     "read_list",
-    "stamp",
 ]
 
 IDS_MAX = 2_000_000
@@ -160,9 +159,10 @@ def members_of(settings: Settings, codec: Codec, sync: str) -> dict[str, Audienc
     return {m.object_id: m for m in found.values() if m.sync == sync}
 
 
-def stamp(at: datetime | None = None) -> str:
-    """Of a run id: when it was asked for, or was due."""
-    return (at or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
+def differs(settings: Settings, codec: Codec, sync: str, new: List) -> Difference:
+    """A new list against the last, as it is now: for a question, which takes nobody's hand away."""
+    views = latest(settings.kafka_config(), codec, topics.RUNS, RunView)
+    return difference(new.object_ids, members_of(settings, codec, sync), views)
 
 
 class Hand:
@@ -188,9 +188,7 @@ class Hand:
 
     def differs(self, new: List) -> Difference:
         """The new list against the last: read now, and true until `put` is done or refused."""
-        last = members_of(self._settings, self._codec, self.sync)
-        views = latest(self._settings.kafka_config(), self._codec, topics.RUNS, RunView)
-        return difference(new.object_ids, last, views)
+        return differs(self._settings, self._codec, self.sync, new)
 
     def put(
         self, change: Difference, run: str, why: str, *, act_id: str = "", who: str = ""

@@ -36,6 +36,8 @@ LOOK_S = 1.0
 AGAIN_S = 60.0
 """After a list could not be fetched."""
 FETCH_S = httpx.Timeout(30.0, connect=10.0)
+FETCH_MAX_S = 300.0
+"""A list that trickles holds up everybody's schedule."""
 
 
 class Scheduler:
@@ -49,18 +51,19 @@ class Scheduler:
         self._clock = clock or (lambda: datetime.now(UTC))
         kafka = settings.kafka_config()
         self._definitions = Definitions(kafka, codec)
+        self._known = self._scheduled()
         self._log = Log(kafka, codec, [topics.RUNS, topics.CONTROL])
         self._runs: dict[str, dict[str, str]] = {}
         """Sync to run to state."""
-        self._paused: dict[str, int] = {}
-        """Sync to when it was paused; negative: when it was resumed."""
+        self._held: dict[str, Act] = {}
+        """Sync to the newest act that paused or resumed it."""
         self._told: dict[str, str] = {}
         """Run to what was said of it last."""
         self._not_before_s: dict[str, float] = {}
 
     def run(self, stop: Event) -> None:
         """Until `stop` is set."""
-        log.info("scheduler runs", syncs=sorted(self._scheduled()))
+        log.info("scheduler runs", syncs=sorted(self._known))
         while not stop.wait(LOOK_S):
             try:
                 self.step()
@@ -74,16 +77,17 @@ class Scheduler:
 
     def step(self) -> list[str]:
         """Take in what is new, begin what is due -> the runs that were begun."""
-        self._definitions.refresh()
+        if self._definitions.refresh():
+            self._known = self._scheduled()
         self._catch_up()
         now, begun = self._clock(), list[str]()
-        for name, (sync, since) in self._scheduled().items():
+        for name, (sync, since) in self._known.items():
             assert sync.schedule is not None
             runs = self._runs.setdefault(name, {})
             found = schedules.due(name, sync.schedule, since, now, runs)
             if found is None:
                 continue
-            in_the_way = schedules.wait_for(runs, paused=self._paused.get(name, -1) >= 0)
+            in_the_way = schedules.wait_for(runs, paused=self._is_paused(name))
             if in_the_way:
                 self._say(found, f"due, and waits: {in_the_way}")
             elif time.monotonic() >= self._not_before_s.get(found.run, 0.0) and self._begin(
@@ -101,6 +105,10 @@ class Scheduler:
             if (sync := Sync.model_validate_json(definition.document)).schedule is not None
         }
 
+    def _is_paused(self, sync: str) -> bool:
+        act = self._held.get(sync)
+        return act is not None and act.kind is ActKind.sync_pause
+
     def _catch_up(self) -> None:
         for *_, message in self._log.read_to_end():
             self._take(message)
@@ -112,10 +120,9 @@ class Scheduler:
             case Act(kind=ActKind.run_start):
                 self._runs.setdefault(message.sync, {}).setdefault(message.run, "requested")
             case Act(kind=ActKind.sync_pause | ActKind.sync_resume):
-                before = abs(self._paused.get(message.sync, 0))
-                if message.when_ms >= before:
-                    paused = message.kind is ActKind.sync_pause
-                    self._paused[message.sync] = message.when_ms if paused else -message.when_ms
+                before = self._held.get(message.sync)
+                if before is None or message.when_ms >= before.when_ms:
+                    self._held[message.sync] = message
             case _:
                 pass
 
@@ -143,16 +150,14 @@ class Scheduler:
     def _put(self, sync: str, source: ListSource, found: Due, why: str) -> None:
         """Raises Failed or Misused, in words without values."""
         new = audiences.read_list(fetch_list(source), source.column)
+        # Before taking the hand from somebody who may be putting the list that is asked for here.
+        _bounded(audiences.differs(self._settings, self._codec, sync, new), sync, source)
         hand = audiences.Hand(self._settings, self._codec, sync)
         self._catch_up()  # nobody else can put it from here on: has somebody before?
         if found.run in self._runs.get(sync, {}):
             return
         change = hand.differs(new)
-        if change.share > source.leaves_max:
-            raise Failed(
-                f"{change}: more would leave than leaves_max says; if it is meant: "
-                f"`syncline audience put {sync} FILE --yes`"
-            )
+        _bounded(change, sync, source)
         hand.put(change, found.run, why, act_id=ids.derive("scheduled", found.run), who=WHO)
 
     def _say(self, found: Due, words: str) -> bool:
@@ -171,6 +176,15 @@ class Scheduler:
         acts.publish(self._settings, [(topics.JOURNAL, run, entry)], self._codec)
 
 
+def _bounded(change: audiences.Difference, sync: str, source: ListSource) -> None:
+    """Raises Failed where more leave than may."""
+    if change.share > source.leaves_max:
+        raise Failed(
+            f"{change}: more would leave than leaves_max says; if it is meant: "
+            f"`syncline audience put {sync} FILE --yes`"
+        )
+
+
 def fetch_list(source: ListSource) -> bytes:
     """The list as its address gives it, at most one byte more than a list may have. No redirects
     are followed. Raises Failed."""
@@ -182,7 +196,10 @@ def fetch_list(source: ListSource) -> bytes:
             if answer.status_code != httpx.codes.OK:
                 raise Failed(f"the list cannot be fetched: HTTP {answer.status_code}")
             data = bytearray()
+            deadline = time.monotonic() + FETCH_MAX_S
             for chunk in answer.iter_bytes():
+                if time.monotonic() > deadline:
+                    raise Failed(f"the list cannot be fetched within {FETCH_MAX_S:g} s")
                 data += chunk
                 if len(data) > audiences.LIST_BYTES_MAX:
                     break

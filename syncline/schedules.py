@@ -13,7 +13,6 @@ from cronsim import CronSim, CronSimError
 
 from schemas import ids
 from schemas.definitions import Schedule
-from syncline.audiences import stamp
 
 __all__ = ["Due", "due", "mistake", "newest_due", "next_due", "wait_for"]
 
@@ -70,7 +69,7 @@ def due(
     """What is to begin now. `since`: when the schedule was applied; nothing is made up for what
     was before. `runs`: run id to state, those of this sync that are known."""
     at = newest_due(schedule, now)
-    run = ids.run_id(sync, stamp(at))
+    run = ids.run_id(sync, ids.stamp(at))
     late = now - at > GRACE
     if at <= since or run in runs or (late and schedule.missed == "skip"):
         return None

@@ -51,17 +51,18 @@ def put(
     new = audiences.read_list(_bytes(file), column)
     with cluster.connected() as (settings, codec):
         _known(settings, codec, sync)
+        repeats = f" ({new.repeats:,} ids were named more than once)" if new.repeats else ""
+        if check:
+            print(f"{sync}: {audiences.differs(settings, codec, sync, new)}{repeats}")
+            return
         hand = audiences.Hand(settings, codec, sync)
         change = hand.differs(new)
-        repeats = f" ({new.repeats:,} ids were named more than once)" if new.repeats else ""
         print(f"{sync}: {change}{repeats}")
-        if check:
-            return
         if not (change.joins or change.stays or change.leaves):
             raise Failed("the list is empty, and so was the last one: nothing to do")
         if change.share > 0.5 and not yes and not typer.confirm("more than half leave: go on?"):
             raise Failed("nothing was done")
-        run = ids.run_id(sync, audiences.stamp())
+        run = ids.run_id(sync, ids.stamp())
         hand.put(change, run, why)
         print(run)
         if wait:
@@ -78,7 +79,7 @@ def show(
     with cluster.connected() as (settings, codec):
         _known(settings, codec, sync)
         there = audiences.members_of(settings, codec, sync)
-        views = latest(settings.kafka_config(), codec, topics.RUNS, RunView)
+        views = runs.views(settings, codec)
     if members:
         for name, member in there.items():
             if member.member:
@@ -98,11 +99,11 @@ def list_(json_: Json = False) -> None:
     with cluster.connected() as (settings, codec):
         known = _syncs(settings, codec)
         found = latest(settings.kafka_config(), codec, topics.AUDIENCES, AudienceMember)
-        views = latest(settings.kafka_config(), codec, topics.RUNS, RunView)
-    rows = [
-        _told(sync, {m.object_id: m for m in found.values() if m.sync == sync}, views)
-        for sync in known
-    ]
+        views = runs.views(settings, codec)
+    by_sync: dict[str, dict[str, AudienceMember]] = {sync: {} for sync in known}
+    for member in found.values():
+        by_sync.get(member.sync, {})[member.object_id] = member
+    rows = [_told(sync, there, views) for sync, there in by_sync.items()]
     if json_:
         print(cluster.as_json(rows))
         return
