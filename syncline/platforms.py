@@ -91,4 +91,3 @@ class Simulators:
         for pipe in (self.process.stdin, self.process.stdout, self._log):
             if pipe is not None:
                 pipe.close()
-        self._log.close()

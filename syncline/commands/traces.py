@@ -21,7 +21,6 @@ from schemas.codec import Codec, Undecodable
 from schemas.kafka_log import KAFKA_LOG
 from syncline import cluster, telemetry
 from syncline.errors import Failed, Misused
-from syncline.settings import Settings
 
 app = typer.Typer()
 log = structlog.get_logger("traces")
@@ -67,16 +66,14 @@ def traces(
         )
         consumer.subscribe([topics.JOURNAL, *map(topics.events_of, cluster.platforms(settings))])
         try:
-            export(consumer, codec, Spans(ratio), OTLPSpanExporter(), settings)
+            export(consumer, codec, Spans(ratio), OTLPSpanExporter())
         except KeyboardInterrupt:
             return
         finally:
             consumer.close()
 
 
-def export(
-    consumer: Consumer, codec: Codec, spans: Spans, exporter: Any, settings: Settings
-) -> None:
+def export(consumer: Consumer, codec: Codec, spans: Spans, exporter: Any) -> None:
     """Never returns. Offsets are committed once the collector has taken what came before them."""
     resource = Resource.create({"service.name": "syncline"})
     log.info("exporting", to=os.environ.get(ENDPOINTS[0]) or os.environ.get(ENDPOINTS[1]))

@@ -6,6 +6,7 @@ import typer
 
 from schemas.control import ActKind, Target
 from syncline import acts, cluster, persons, unparking
+from syncline.options import Why
 from syncline.watching import Watch
 
 app = typer.Typer()
@@ -16,7 +17,7 @@ def unjoin(
     person: Annotated[
         str, typer.Argument(help="The person who was joined to another: its key, or an object key.")
     ],
-    why: Annotated[str, typer.Option(help="Reason, kept in the journal.")] = "",
+    why: Why = "",
     wait: Annotated[float, typer.Option(help="Seconds to wait until it is heard.")] = 30.0,
 ) -> None:
     """Give a person who was joined to another its own objects back, at the source and at the
