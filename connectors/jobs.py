@@ -167,13 +167,8 @@ class Jobs:
                 with trail(Trail(another=permit.another, answered=permit.answered)) as of:
                     rows = [item.row for item in items]
                     outcomes = await connector.check_job(job.object_type, job.receipt, rows)
-        except PlatformError as error:
-            outcome = connector.handle_error(error)
-        except NoLease:
-            raise
         except Exception as error:  # noqa: BLE001 - whatever a connector throws must not end the worker
-            log.error("job not asked", platform=account.office.platform, error=type(error).__name__)
-            outcome = Retry(f"connector failed: {type(error).__name__}")
+            outcome = _said(connector, error)
         else:
             account.gate.answered(now_s())
             job.request.status, job.request.took_ms = of.status, of.took_ms
@@ -204,6 +199,17 @@ class Jobs:
         account.go()
 
 
+def _said(connector: JobConnector, error: Exception) -> Outcome:
+    """Of whatever a connector threw. Raises NoLease as it is: nothing may start then."""
+    if isinstance(error, PlatformError):
+        return connector.handle_error(error)
+    if isinstance(error, NoLease):
+        raise error
+    name = type(error).__name__
+    log.error("connector failed", platform=connector.spec.platform, error=name)
+    return Retry(f"connector failed: {name}")
+
+
 async def upload(
     account: "Account", client: Client, lane: Lane, items: list[Item], request: Request, of: Trail
 ) -> None:
@@ -212,13 +218,14 @@ async def upload(
     receipt, outcome = "", None
     try:
         receipt = await connector.open_job(lane.object_type, [item.row for item in items])
+    except Exception as error:  # noqa: BLE001 - whatever a connector throws must not end the worker
+        outcome = _said(connector, error)
+    else:
         await account.intents.make(items, request, receipt)
-        await connector.start_job(receipt)
-    except PlatformError as error:
-        outcome = connector.handle_error(error)
-    except ValueError as error:
-        log.error("connector failed", platform=office.platform, error=type(error).__name__)
-        outcome = Retry(f"connector failed: {type(error).__name__}")
+        try:
+            await connector.start_job(receipt)
+        except Exception as error:  # noqa: BLE001 - as above
+            outcome = _said(connector, error)
     if outcome is not None and not (receipt and isinstance(outcome, Retry)):
         # Nothing was started, or it was refused. (Started without an answer: the job will tell.)
         for item in items:

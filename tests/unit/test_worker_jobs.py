@@ -210,6 +210,25 @@ async def test_rows_whose_sheet_was_lost_go_in_another_job() -> None:
         assert there.store.effects()["created"] == ENOUGH
 
 
+@pytest.mark.parametrize("call", ["open_job", "start_job"])
+async def test_an_answer_that_makes_no_sense_ends_no_worker(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 2xx without an id, say. Nothing was opened, or the job itself is asked whether it runs."""
+    async with organisation() as (there, office):
+        ask, odd = getattr(office.connector, call), [KeyError("id")]
+
+        async def asked(*given: Any) -> Any:
+            if odd:
+                raise odd.pop()
+            return await ask(*given)
+
+        monkeypatch.setattr(office.connector, call, asked)
+        office.upload([lead(n) for n in range(ENOUGH)], "Lead")
+        assert kinds(await office.settled()) == {"Written": ENOUGH}
+        assert len(there.bulk.jobs) == 1
+
+
 async def test_rows_that_a_job_left_alone_and_rows_that_were_locked_go_again() -> None:
     async with organisation() as (there, office):
         refuse = {"field": "Email", "in": ["7@example.com"]}
