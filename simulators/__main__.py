@@ -37,7 +37,6 @@ PLATFORMS = ("hubspot", "salesforce", "mailchimp")
 OTHERS: dict[str, Callable[..., Platform]] = {
     "ga4": GA4,
     "segment": Segment,
-    **{name: declared(name) for name in NAMES},
 }
 
 
@@ -59,7 +58,7 @@ def main() -> None:
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="simulators", description=__doc__)
     add = parser.add_argument
-    add("--platform", choices=(*PLATFORMS, *OTHERS, "all"), default="all")
+    add("--platform", choices=(*PLATFORMS, *OTHERS, *NAMES, "all"), default="all")
     add("--port", type=int, default=0, help="of the first platform, the next have the next; 0: any")
     add("--contacts", type=int, default=1_000, help="in the portal; 5 %% are in Salesforce too")
     add("--seed", type=int, default=0)
@@ -100,6 +99,7 @@ def _make(given: argparse.Namespace) -> list[Platform]:
         "salesforce": partial(Salesforce, partial(portal.preloaded, n, seed)),
         "mailchimp": Mailchimp,
         **OTHERS,
+        **{name: declared(name) for name in wanted if name in NAMES},
     }
     platforms = []
     for name in wanted:
@@ -119,7 +119,7 @@ def _settings(pairs: list[str]) -> dict[str, dict[str, str]]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         platform, dot, key = name.partition(".")
-        if not (equals and dot) or platform not in (*PLATFORMS, *OTHERS):
+        if not (equals and dot) or platform not in (*PLATFORMS, *OTHERS, *NAMES):
             raise ValueError(f"{pair!r} is not PLATFORM.NAME=VALUE")
         found.setdefault(platform, {})[key] = value
     return found

@@ -219,9 +219,14 @@ class GA4(Platform):
         query = msgspec.json.decode(call.body, type=Query)
         dimensions = [one.get("name", "") for one in query.dimensions]
         metrics = [one.get("name", "") for one in query.metrics]
-        self._check(query, dimensions, metrics)
-        found = self._rows(query, dimensions, metrics)
-        limit, offset = int(query.limit), int(query.offset)
+        try:
+            limit, offset = int(query.limit), int(query.offset)
+            orders = [dimensions.index(o["dimension"]["dimensionName"]) for o in query.orderBys]
+        except (ValueError, KeyError):
+            words = "limit, offset or orderBys"
+            raise Refused(_error(400, "INVALID_ARGUMENT", words)) from None
+        self._check(dimensions, metrics, limit, offset)
+        found = self._rows(query, dimensions, metrics, orders)
         page = found[offset : offset + limit]
         self.rows["read"] += len(page)
         cost = COST + len(page) // 1_000
@@ -249,21 +254,21 @@ class GA4(Platform):
             body["propertyQuota"] = self._quota(cost, now)
         return Answer(200, body)
 
-    def _check(self, query: Query, dimensions: list[str], metrics: list[str]) -> None:
+    def _check(self, dimensions: list[str], metrics: list[str], limit: int, offset: int) -> None:
         unknown = [n for n in dimensions if n not in DIMENSIONS and not n.startswith("custom")]
         unknown += [name for name in metrics if name not in METRICS]
         if unknown:
             words = f"Did you mean another field? Field {unknown[0]} is not a valid field."
         elif len(dimensions) > DIMENSIONS_MAX or not 0 < len(metrics) <= METRICS_MAX:
             words = "Requests are limited to 9 dimensions and 10 metrics."
-        elif not 0 < int(query.limit) <= ROWS_MAX or int(query.offset) < 0:
+        elif not 0 < limit <= ROWS_MAX or offset < 0:
             words = "limit must be positive and at most 250000, offset must not be negative."
         else:
             return
         raise Refused(_error(400, "INVALID_ARGUMENT", words))
 
     def _rows(
-        self, query: Query, dimensions: list[str], metrics: list[str]
+        self, query: Query, dimensions: list[str], metrics: list[str], orders: list[int]
     ) -> list[tuple[tuple[str, ...], list[float]]]:
         sums: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0] * len(metrics))
         spans = [(_day(r["startDate"]), _day(r["endDate"])) for r in query.dateRanges]
@@ -276,10 +281,8 @@ class GA4(Platform):
             for place, name in enumerate(metrics):
                 row[place] += fact.get(name, 0)
         found = list(sums.items())
-        named = [order["dimension"]["dimensionName"] for order in query.orderBys]
-        if named:
-            places = [dimensions.index(name) for name in named]
-            found.sort(key=lambda one: [one[0][place] for place in places])
+        if orders:
+            found.sort(key=lambda one: [one[0][place] for place in orders])
         else:
             found.sort(key=lambda one: -one[1][0])
         return found

@@ -126,6 +126,7 @@ class HubSpot(Platform):
         self.fill()
 
     def fill(self) -> None:
+        self.told.clear()
         for contact in each(self._contacts):
             values: dict[str, Any] = dict(contact.properties)
             self.store.seed(contact.id, values, contact.created_ms, contact.updated_ms)
@@ -172,9 +173,9 @@ class HubSpot(Platform):
     def log_in(self, call: Call) -> Answer:
         """A private app has its token; an authorised one refreshes here."""
         form = form_of(call.body)
-        token, problem = self.app.grant(form, call.at_ms / 1000)
-        if form.get("grant_type") != "refresh_token":
-            problem = "unsupported_grant_type"
+        token, problem = "", "unsupported_grant_type"
+        if form.get("grant_type") == "refresh_token":
+            token, problem = self.app.grant(form, call.at_ms / 1000)
         if problem:
             codes = {
                 "invalid_grant": "BAD_REFRESH_TOKEN",
@@ -490,9 +491,9 @@ class HubSpot(Platform):
         for event in given:
             if not event.eventName or not (event.email or event.objectId or event.utk):
                 raise Refused(self._invalid(call, "eventName and one of email, objectId, utk"))
-        for event in given:
+        for row, event in enumerate(given):
             if not call.dry:
-                self.told.setdefault(event.uuid or f"{call.number}", event)
+                self.told.setdefault(event.uuid or f"{call.number}-{row}", event)
         return Answer(204)
 
     # -- a person in the CRM

@@ -141,6 +141,7 @@ class Salesforce(Platform):
         self.fill()
 
     def fill(self) -> None:
+        self.bulk.jobs.clear()
         for lead in each(self._leads):
             number = len(self.store.numbered)
             values: dict[str, Any] = dict(lead.values)

@@ -14,6 +14,7 @@ Our reading where the pages are silent
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -126,6 +127,7 @@ class Jobs:
     def __init__(self, settle: Settle, job_s: float) -> None:
         self._settle, self.job_s = settle, job_s
         self.jobs: dict[str, Job] = {}
+        self._numbers = itertools.count(1)
 
     def work(self, now_ms: int) -> None:
         """What is due by now."""
@@ -162,7 +164,7 @@ class Jobs:
             raise Refused(errors(400, "INVALIDJOB", f"no such object: {wanted.object}"))
         if wanted.operation == "upsert" and (key is None or not key.external_id):
             raise Refused(errors(400, "INVALIDJOB", "externalIdFieldName is no external id"))
-        job = Job(len(self.jobs) + 1, wanted, call.at_ms)
+        job = Job(next(self._numbers), wanted, call.at_ms)
         self.jobs[job.id] = job
         return Answer(200, job.about())
 
@@ -170,9 +172,13 @@ class Jobs:
         job = self._get(name, "Open")
         if not call.headers.get("Content-Type", "").startswith("text/csv"):
             raise Refused(errors(415, "UNSUPPORTED_MEDIA_TYPE", "Content type must be text/csv"))
-        rows = csv.reader(io.StringIO(call.body.decode(), newline=""), strict=True)
-        job.columns = next(rows)
-        job.rows = [dict(zip(job.columns, row, strict=True)) for row in rows]
+        try:
+            rows = csv.reader(io.StringIO(call.body.decode(), newline=""), strict=True)
+            job.columns = next(rows)
+            job.rows = [dict(zip(job.columns, row, strict=True)) for row in rows]
+        except (csv.Error, ValueError, StopIteration):
+            words = "not the CSV that was announced"
+            raise Refused(errors(400, "INVALIDJOB", words)) from None
         return Answer(201)
 
     def change(self, call: Call, name: str) -> Answer:
