@@ -79,7 +79,7 @@ def _second(seconds: int) -> bytes:
 
 
 class EventEncoder:
-    """Of one connection. Gives ids, keys and messages; keeps nothing of an event."""
+    """Of one connection. Gives ids and messages; keeps nothing of an event."""
 
     def __init__(
         self, codec: Codec, connection: str, platform: str, origin: Origin = Origin.webhook
@@ -110,9 +110,6 @@ class EventEncoder:
         content = event.content
         digest.update(b"%d:%b" % (len(content), content))
         return digest.hexdigest()
-
-    def object_key(self, object_type: str, object_id: str) -> str:
-        return f"{self._key_head}{object_type}:{object_id}"
 
     def messages(self, received_ms: int, trace: str) -> Callable[[Event], Message]:
         """-> what makes the message of `events.<platform>` of each event of one request.

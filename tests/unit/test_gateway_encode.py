@@ -56,7 +56,7 @@ def test_the_same_bytes_as_the_codec(
     )
     key, value, _ = encoder.messages(received_ms, trace)(event)
     assert value == codec.encode(message)
-    assert key == encoder.object_key(event.object_type, event.object_id) == message.object_key
+    assert key == message.object_key
 
 
 @given(event=events, connection=text)

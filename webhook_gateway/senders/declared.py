@@ -6,6 +6,7 @@ event, `header:NAME` is a header.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -16,10 +17,10 @@ from schemas.events import EventKind
 from webhook_gateway.senders.base import Event, Part, Request, SenderSpec, Unparseable
 from webhook_gateway.senders.elements import UNDECODABLE, Elements, member
 from webhook_gateway.senders.forms import fields, named
-from webhook_gateway.senders.proofs import SharedSecret, Signature
+from webhook_gateway.senders.proofs import AnyProof, SharedSecret, Signature
 from webhook_gateway.senders.reading import canonical, find, json_bytes, text, when
 
-__all__ = ["Declared", "Events", "Found", "NoOptions", "Subject"]
+__all__ = ["Declared", "Events", "Found", "NoOptions", "Subject", "spec_of"]
 
 EVENTS_MAX = 5_000
 """More in one body are parked as a whole."""
@@ -284,3 +285,14 @@ def _without(fields: Mapping[str, Any], paths: Sequence[str]) -> Mapping[str, An
         elif isinstance(inner, Mapping):
             fields = {**fields, name: _without(inner, (rest,))}
     return fields
+
+
+def spec_of(spec: SenderSpec, proof: AnyProof) -> SenderSpec:
+    """With what is kept of a request for a later check: it depends on how it proves itself."""
+    if isinstance(proof, SharedSecret):
+        return replace(spec, secret_in_path=proof.address)
+    return replace(
+        spec,
+        kept_headers=tuple(dict.fromkeys([*spec.kept_headers, *proof.headers()])),
+        query_is_signed="{url}" in proof.signed,
+    )

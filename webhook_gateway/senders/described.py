@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.yamlfile import read_yaml, validated
 from webhook_gateway.senders.base import SenderSpec, SenderType
-from webhook_gateway.senders.declared import Declared, Events, NoOptions
-from webhook_gateway.senders.proofs import STANDARD_WEBHOOKS, AnyProof, SharedSecret, Signature
+from webhook_gateway.senders.declared import Declared, Events, NoOptions, spec_of
+from webhook_gateway.senders.proofs import STANDARD_WEBHOOKS, AnyProof
 
 __all__ = ["SECTION", "WebhookForm", "described", "made", "names"]
 
@@ -49,9 +49,13 @@ class WebhookForm(BaseModel):
 
 def names(folder: Path | None = None) -> tuple[str, ...]:
     """Platforms whose description has a `webhook`, in alphabetical order."""
+    return _names(folder or _folder())
+
+
+@cache
+def _names(folder: Path) -> tuple[str, ...]:
     head = f"\n{SECTION}:".encode()
-    found = (folder or _folder()).glob("*.yaml")
-    return tuple(sorted(path.stem for path in found if head in path.read_bytes()))
+    return tuple(sorted(p.stem for p in folder.glob("*.yaml") if head in p.read_bytes()))
 
 
 @cache
@@ -64,19 +68,17 @@ def described(platform: str, folder: Path | None = None) -> SenderType:
 def made(platform: str, form: WebhookForm) -> SenderType:
     """The class that does what a form says."""
     proof = STANDARD_WEBHOOKS if form.proof == "standard_webhooks" else form.proof
-    signature = proof if isinstance(proof, Signature) else None
+    spec = SenderSpec(
+        platform=platform,
+        options=NoOptions,
+        body_bytes_max=form.body_bytes_max,
+        answer_within_s=form.answer_within_s,
+        kept_headers=KEPT,
+    )
     members: dict[str, Any] = {
         "__doc__": form.about,
         "proof": proof,
         "events": form.events,
-        "spec": SenderSpec(
-            platform=platform,
-            options=NoOptions,
-            body_bytes_max=form.body_bytes_max,
-            answer_within_s=form.answer_within_s,
-            kept_headers=tuple(dict.fromkeys([*KEPT, *(signature.headers() if signature else ())])),
-            query_is_signed=signature is not None and "{url}" in signature.signed,
-            secret_in_path=isinstance(proof, SharedSecret) and proof.address,
-        ),
+        "spec": spec_of(spec, proof),
     }
     return cast(SenderType, type("Sender", (Declared,), members))

@@ -9,15 +9,14 @@ Standard Webhooks 1.0: https://github.com/standard-webhooks/standard-webhooks (r
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, Field, SecretStr
 
 from schemas.events import OURS, EventKind
 from webhook_gateway.senders.base import SenderSpec
-from webhook_gateway.senders.declared import Declared, Events, Subject
-from webhook_gateway.senders.proofs import STANDARD_WEBHOOKS, AnyProof, SharedSecret
+from webhook_gateway.senders.declared import Declared, Events, Subject, spec_of
+from webhook_gateway.senders.proofs import STANDARD_WEBHOOKS, AnyProof
 
 PRESET = Events(
     id=("header:webhook-id",),
@@ -57,15 +56,4 @@ class Sender(Declared):
         self.events = options.events
         declared = options.proof
         self.proof = STANDARD_WEBHOOKS if declared == "standard_webhooks" else declared
-        # What is kept for a later check depends on the declaration.
-        self.spec = _spec(self.spec, self.proof)  # pyright: ignore[reportAttributeAccessIssue]  # of this connection, instead of the platform's
-
-
-def _spec(spec: SenderSpec, proof: AnyProof) -> SenderSpec:
-    if isinstance(proof, SharedSecret):
-        return replace(spec, secret_in_path=proof.address)
-    return replace(
-        spec,
-        kept_headers=tuple(dict.fromkeys([*spec.kept_headers, *proof.headers()])),
-        query_is_signed="{url}" in proof.signed,
-    )
+        self.spec = spec_of(self.spec, self.proof)  # pyright: ignore[reportAttributeAccessIssue]  # of this connection, instead of the platform's
