@@ -11,10 +11,11 @@ import pytest
 
 from connectors import registry
 from connectors.base import Connector
-from connectors.outcome import Halted, Outcome, Written
+from connectors.outcome import Halted, Written
 from schemas.definitions import Connection
 from simulators import HubSpot, Salesforce
-from tests.conformance.platforms import PLACES, Place
+from syncline.certify.bench import kinds
+from syncline.certify.places import PLACES, Place
 
 ROWS = 6
 
@@ -53,10 +54,6 @@ def connect(name: str, tmp_path: Path) -> Callable[..., Any]:
             await http.close()  # type: ignore[attr-defined]
 
     return open_
-
-
-def kinds(outcomes: list[Outcome]) -> list[type]:
-    return [type(outcome) for outcome in outcomes]
 
 
 async def test_a_token_that_ends_in_mid_batch_costs_one_login_and_no_row(

@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from simulators import HubSpot, Platform, declared
 from simulators.portal import Contact
 from syncline.cli import app
 from syncline.stack import Stack
+from tests.e2e.gateway_world import until
 
 PEOPLE = 25
 SEEDED_MS = 1_672_531_200_000
@@ -96,13 +96,6 @@ def configuration(folder: Path, urls: dict[str, str]) -> Path:
     return folder
 
 
-def until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < deadline, f"not within {WAIT_S:g} s: {what}"
-        time.sleep(0.1)
-
-
 @contextlib.contextmanager
 def process(folder: Path, name: str) -> Iterator[Path]:
     """`syncline NAME` while in here -> its log."""
@@ -155,24 +148,26 @@ def test_a_platform_is_taken_up_when_a_configuration_names_it(
         syncline("topics", "create")
         assert not wanted & admin.list_topics(timeout=15).topics.keys()
         with process(tmp_path, "streams") as streams, process(tmp_path, "connectors") as connectors:
-            until(lambda: "partitions taken" in streams.read_text(), "streams run")
-            until(lambda: "connectors run" in connectors.read_text(), "connectors run")
+            until(lambda: "partitions taken" in streams.read_text(), "streams run", WAIT_S)
+            until(lambda: "connectors run" in connectors.read_text(), "connectors run", WAIT_S)
             said = syncline("apply", str(configuration(tmp_path / "config", urls)), "--yes")
             assert "new here: customerio, klaviyo. Streams workers begin anew by themselves" in said
             assert wanted <= admin.list_topics(timeout=15).topics.keys()
             assert "new here" not in syncline("apply", str(tmp_path / "config"), "--yes")
 
             syncline("run", "start", "profiles", "--wait", "0")
-            until(lambda: names(klaviyo) == people, "HubSpot's contacts are in Klaviyo")
+            until(lambda: names(klaviyo) == people, "HubSpot's contacts are in Klaviyo", WAIT_S)
             syncline("run", "start", "people", "--wait", "0")
-            until(lambda: names(customerio) == people, "Klaviyo's profiles are in Customer.io")
+            until(
+                lambda: names(customerio) == people, "Klaviyo's profiles are in Customer.io", WAIT_S
+            )
 
             def balanced() -> bool:
                 read = json.loads(syncline("balance", "--json"))
                 kinds = {name for line in read["lines"] for name in line["standings"]}
                 return kinds <= {"written", "accepted"} and read["difference"] == 0
 
-            until(balanced, "each record has its fate")
+            until(balanced, "each record has its fate", WAIT_S)
             story = syncline("explain", "person3@example.com")
         log = streams.read_text()
     assert "begins anew, to read topics of more platforms" in log

@@ -20,7 +20,7 @@ from connectors.http import HttpClient
 from connectors.outcome import Accepted, Outcome, Written
 from simulators import declared
 from simulators.declared import NAMES, Declared
-from tests.conformance.platforms import DECLARED
+from syncline.certify.places import DECLARED
 
 KEY = {"Authorization": "Klaviyo-API-Key klaviyo-key", "revision": "2025-01-15"}
 
