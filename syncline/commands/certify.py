@@ -49,6 +49,8 @@ def certify_(
     names of this run alone, and erased at the end.
     """
     if live:
+        if all_ or write:
+            raise Misused("--live is of one account: neither --all nor --write goes with it")
         _live(platforms or [], live, domain, json_)
         return
     names = sorted(PLACES) if all_ else platforms or []
