@@ -99,8 +99,14 @@ def undo(work: Work, act: Act, target: Target) -> tuple[Plan, Destination, Row] 
         if plan is None:
             return None
         del there.released[target.row_id]
-        back = {n: release.before.get(n) for n in release.wrote if n not in plan.always}
-        back = {n: v for n, v in back.items() if not same(v, release.wrote[n])}
+        # What joined the row after it was read is left out: nobody knows what stood there.
+        back = {
+            name: stood
+            for name, stood in release.before.items()
+            if name in release.wrote
+            and name not in plan.always
+            and not same(stood, release.wrote[name])
+        }
         # Above what the source says now, below what it will say.
         fields = timed(back, {n: there.written.time(n) + 1 for n in back})
         work.person.seq += 1

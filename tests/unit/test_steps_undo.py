@@ -6,8 +6,10 @@ from typing import Any
 
 from schemas.commands import LookUp
 from schemas.control import ActKind, Target
+from schemas.events import EventKind
 from schemas.outcomes import OutcomeKind
 from schemas.parked import ParkedRecord
+from tests.simulation.definitions import SYNCS, catalog
 from tests.unit import steps_kit
 from tests.unit.steps_kit import ANN
 
@@ -30,9 +32,9 @@ class Desk(steps_kit.Desk):
         return note.standing.value, note.code, note.field
 
 
-def stuck() -> tuple[Desk, ParkedRecord]:
+def stuck(desk: Desk | None = None) -> tuple[Desk, ParkedRecord]:
     """Written once, then a change of the phone is refused, and mended by hand."""
-    desk = Desk()
+    desk = desk or Desk()
     desk.event(ANN, 100)
     desk.written(desk.row)
     desk.event({**ANN, "phone": "bad", "company": "initech"}, 200)
@@ -130,6 +132,23 @@ def test_a_release_of_something_that_is_not_there_yet_needs_no_look() -> None:
     [record] = [p for p in desk.parked.values() if p]
     desk.act(ActKind.release, sync="leads", targets=desk.target(record))
     assert (desk.looks, len(desk.out)) == ([], 1)
+
+
+def test_what_joined_the_row_after_it_was_read_is_not_blanked() -> None:
+    """They say no elsewhere while the row is looked up: the row carries that, and nobody has read
+    what stood there. Later they say yes again, and the release is taken back."""
+    known = catalog("leads", "leads2")
+    kinds = {"unsubscribed": {"OptOut": True}}
+    known.syncs = {**known.syncs, ("leads", 1): SYNCS["leads"].model_copy(update={"kinds": kinds})}
+    desk, record = stuck(Desk(catalog_=known))
+    [look] = desk.looks
+    desk.event({}, 300, kind=EventKind.unsubscribed, source="hub2", number=9, thin=True)
+    desk.outcome(OutcomeKind.seen, look.rows[0], seen=json.dumps(STOOD).encode())  # type: ignore[arg-type]
+    assert desk.sent["OptOut"] is True
+    desk.written(desk.row)
+    desk.event({}, 400, kind=EventKind.subscribed, source="hub2", number=9, thin=True)
+    undo(desk, record).seen({"Phone": "2", "Company": "initech", "OptOut": True})
+    assert desk.sent == {"Phone": "+1 (by sales)", "Company": "acme", "Email": "ann@x.io"}
 
 
 def test_an_answer_that_comes_twice_changes_nothing() -> None:
