@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from connectors import halting, jobs, matching, readback, uploads
+from connectors.base import ObjectSpec
 from connectors.gate import Gate
 from connectors.handover import Inherited, Intended
 from connectors.http import Trail, trail
@@ -112,9 +113,11 @@ class Account:
         self, taken: Taken, rows: Sequence[dict[str, Any]], attempts: dict[str, int], receipt: str,
         since_ms: int, due_ms: int,
     ) -> None:  # fmt: skip
-        """The rows of a CheckJob."""
+        """The rows of a CheckJob. Without a usable client they wait in their job all the same: it
+        is asked once somebody has acted."""
         for item in self._items(taken, rows, attempts, 0.0):
-            if item.spec.job is None and item.spec.evidence != "job":
+            known = item.spec is not uploads.UNKNOWN_OBJECT
+            if known and item.spec.job is None and item.spec.evidence != "job":
                 readback.begin(self, item, Unknown("nobody here can ask about a job"))
             else:
                 self.jobs.put(item, receipt, since_ms=since_ms, due_ms=due_ms)
@@ -129,15 +132,25 @@ class Account:
         except Misconfigured as error:
             spec = None
             self.halt(str(error), misconfigured=True)
-        field = self.office.match_field(taken.sync)
-        target = f"{taken.connection}:{taken.object_type}"
         since_s = self.office.now_s() - waited_s
         for raw in rows:
-            item = item_of(raw, taken, spec or uploads.UNKNOWN_OBJECT, target, field)
+            item = self._item(raw, taken, spec or uploads.UNKNOWN_OBJECT)
             item.since_s, item.attempts = since_s, attempts.get(item.row.row_id, 0)
             self.rows[item.row.row_id] = item
             taken.items.append(item)
             yield item
+
+    def _item(self, raw: dict[str, Any], taken: Taken, spec: ObjectSpec) -> Item:
+        target = f"{taken.connection}:{taken.object_type}"
+        return item_of(raw, taken, spec, target, self.office.match_field(taken.sync))
+
+    def known(self, item: Item, spec: ObjectSpec) -> None:
+        """What a row is that is out, and was read while its connection could not be used."""
+        if item.spec is uploads.UNKNOWN_OBJECT:
+            made = self._item(item.raw, item.taken, spec)
+            self.lanes.release(item)
+            item.spec, item.match, item.keys = spec, made.match, made.keys
+            self.lanes.hold(item)
 
     def _at_once(self, item: Item) -> Outcome | None:
         """The fate of a row that must not be tried."""

@@ -105,11 +105,6 @@ class ObjectSpec:
     job: JobSpec | None = None
     """Its connector is a `JobConnector`."""
 
-    @property
-    def job_quota(self) -> str:
-        """Of a question about a job."""
-        return self.write_quota
-
 
 @dataclass(frozen=True, slots=True)
 class Spec:

@@ -155,13 +155,18 @@ class Jobs:
     async def _ask(self, job: Job, items: Sequence[Item]) -> list[Outcome] | None:
         """A verdict a row, or None: ask again later."""
         account, now_s = self.account, self.account.office.now_s
-        quota = items[0].spec.job_quota
         try:
             client = account.office.client(job.connection)
             connector = cast(JobConnector, client.connector)
+            spec = client.spec.objects[job.object_type]
         except Misconfigured as error:
             account.halt(str(error), misconfigured=True)
             return None
+        except KeyError:
+            return _all(Unknown("no such object type here"), items)
+        for item in items:
+            account.known(item, spec)
+        quota = spec.write_quota
         try:
             async with account.limits.permit(quota, Priority.bulk) as permit:
                 with trail(Trail(another=permit.another, answered=permit.answered)) as of:

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from connectors import readback
+from connectors.office import Client
 from connectors.outcome import Outcome, Parked, Unknown, Written
+from connectors.registry import Misconfigured
 from schemas.commands import Priority
 from tests.desk import Desk, desk, row, until
 from tests.tiny_platform import Account, Tiny, TinyServer
@@ -141,4 +143,29 @@ async def test_a_job_of_any_platform_survives_a_kill(office: Desk, there: Accoun
     await office.kill()
     assert kinds(await office.settled()) == {Written}
     assert set(there.writes.values()) == {1}
+    assert len(there.jobs) == 1
+
+
+async def test_a_job_is_asked_once_a_secret_is_there_again(
+    office: Desk, there: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was missing when a restart read the rows: nothing was known of them, nor is it now."""
+    office.match, there.job_s = "", 0.2
+    rows = [guest(n) for n in range(119)]
+    office.upload([*rows, row(119, name="locked")], "crowd", Priority.bulk)
+    await until(lambda: office.account.jobs.running)
+
+    def missing(connection: str) -> Client:
+        raise Misconfigured("the secret token is missing")
+
+    with monkeypatch.context() as restart:
+        restart.setattr(office, "client", missing)
+        office.hand_on()
+        assert office.account.gate.misconfigured
+        assert office.fates == {}
+    office.account.reopen("its definition was mended")
+    fates = await office.settled()
+    assert isinstance(locked := fates.pop("row-119"), Parked)
+    assert locked.code == "retries_exhausted"
+    assert kinds(fates) == {Written}
     assert len(there.jobs) == 1
