@@ -241,7 +241,7 @@ def _forget_replaced(work: Work, theirs: Person) -> None:
 
 
 def _something_out(person: Person) -> bool:
-    return any(
+    return bool(person.previews) or any(
         there.out is not None or any(fact.state == "out" for fact in there.facts.values())
         for there in person.destinations.values()
     )

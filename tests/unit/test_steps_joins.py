@@ -9,7 +9,7 @@ import pytest
 
 from schemas import ids
 from schemas.base import Message
-from schemas.commands import ReadObjects, UploadBatch, UploadRow
+from schemas.commands import LookUp, ReadObjects, UploadBatch, UploadRow
 from schemas.control import Act, ActKind, Target
 from schemas.definitions import Connection, Identify
 from schemas.events import EventKind, Origin, ResolvedRecord
@@ -195,6 +195,25 @@ def test_nobody_moves_while_a_row_is_out_and_nothing_more_goes_out_until_then() 
     desk.written(out, out.object_id)
     assert len(desk.journal(JournalKind.joined)) == 1
     assert (desk.row.person, fields(desk.row)["Phone"]) == (STAYS, "3")
+
+
+def test_nobody_moves_while_a_preview_waits_to_hear_what_stands_there() -> None:
+    desk = Backbone()
+    run = ids.run_id("leads", "20260101")
+    desk.take((ACTS, "", Act(
+        act_id="a", kind=ActKind.run_start, sync="leads", run=run, when_ms=1,
+        values=b'{"preview": true}',
+    )))  # fmt: skip
+    desk.event(ANN, 100, number=NUMBER[GOES], run=run, origin=Origin.fetch, record_no=1)
+    [look] = [row for asked in desk.messages(LookUp) for row in asked.rows]
+    desk.take((ACTS, GOES, Join(join_id=JOIN, person=GOES, into=STAYS, automatic=True)))
+    assert desk.journal(JournalKind.joined) == []
+    desk.take(("outcomes", look.person, RecordOutcome(
+        row_id=look.row_id, person=look.person, connection="sales", object_type="Lead",
+        sync="leads", kind=OutcomeKind.seen, code="absent", at_ms=200,
+    )))  # fmt: skip
+    assert ("filtered", "would_create") in desk.told()
+    assert len(desk.journal(JournalKind.joined)) == 1
 
 
 @pytest.fixture
