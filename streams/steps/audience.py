@@ -12,7 +12,7 @@ from schemas.events import EventKind, PlatformEvent
 from schemas.journal import Standing
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Row, Source, Values
-from streams.steps.values import OBJECT_BITS, stamp_of, timed
+from streams.steps.values import OBJECT_BITS, RULES, stamp_of, timed
 from streams.steps.work import Work
 
 __all__ = ["LISTED", "hear", "leaves", "member", "overlay"]
@@ -66,9 +66,10 @@ def _set(row: Row, sets: dict[str, Any], stamp: int) -> None:
 
 
 def _newest(work: Work, plan: Plan, *, on: bool) -> int:
-    """Stamp of the newest word that an object of the person is on the list, or off it; 0: none."""
+    """Stamp of the newest word that an object of the person is on the list, or off it; 0: none.
+    Where the sync's source rules, the word does as well: else what it has mapped is above it."""
     of = f"{plan.source}:{plan.source_object}:"
-    return max(
+    newest = max(
         (
             stamp
             for key, source in work.person.sources.items()
@@ -78,3 +79,4 @@ def _newest(work: Work, plan: Plan, *, on: bool) -> int:
         ),
         default=0,
     )
+    return newest | RULES if newest and plan.rules else newest

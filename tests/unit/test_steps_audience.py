@@ -21,16 +21,17 @@ from tests.unit.test_steps_runs import RUN
 VIP = Audience(joined={"Rating": "Hot"}, left={"Rating": "Cold"})
 
 
-def listed(audience: Audience | None = VIP) -> Catalog:
+def listed(audience: Audience | None = VIP, ruling: str = "") -> Catalog:
     """`leads` for the members of a list only."""
     made = catalog("leads")
-    made.syncs = {("leads", 1): SYNCS["leads"].model_copy(update={"audience": audience})}
+    leads = SYNCS["leads"].model_copy(update={"audience": audience, "ruling": ruling})
+    made.syncs = {("leads", 1): leads}
     return made
 
 
 class Desk(steps_kit.Desk):
-    def __init__(self, audience: Audience | None = VIP) -> None:
-        super().__init__(catalog_=listed(audience))
+    def __init__(self, audience: Audience | None = VIP, ruling: str = "") -> None:
+        super().__init__(catalog_=listed(audience, ruling))
 
     def on_list(self, change: Change, at_ms: int, number: int = 1, run: str = "") -> "Desk":
         """What a list says of an object of this person."""
@@ -88,6 +89,25 @@ def test_who_left_gets_only_what_leaving_sets_and_nothing_more_afterwards() -> N
     desk.written(desk.row)
     desk.event({**ANN, "company": "new"}, 4_000)
     assert (desk.out, desk.told) == ([], ["unchanged"])
+
+
+def test_where_the_source_rules_what_the_list_sets_is_above_what_was_mapped() -> None:
+    """Both set a field that is mapped as well."""
+    vip = Audience(joined={"Company": "vip"}, left={"Company": "none"})
+    desk = Desk(vip, ruling="hub").event(ANN, 1_000)
+    desk.on_list(Change.joins, 2_000).written(desk.row)
+    desk.on_list(Change.leaves, 3_000)
+    assert desk.sent == {"Company": "none", "Email": "ann@x.io"}
+    desk.written(desk.row)
+    desk.on_list(Change.joins, 4_000)
+    assert desk.sent["Company"] == "vip"
+
+
+def test_who_left_where_the_source_rules_is_not_stale() -> None:
+    desk = Desk(Audience(left={"Company": "none"}), ruling="hub").event(ANN, 1_000)
+    desk.on_list(Change.joins, 2_000).written(desk.row)
+    desk.on_list(Change.leaves, 3_000)
+    assert desk.sent == {"Company": "none", "Email": "ann@x.io"}
 
 
 def test_where_leaving_sets_nothing_nothing_is_sent() -> None:
