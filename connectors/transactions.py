@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from connectors.exits import leave
 from connectors.settling import Send
 from schemas.kafka_log import KAFKA_LOG
+from schemas.transactions import insist
 
 __all__ = ["Transactions"]
 
@@ -22,6 +23,8 @@ TIMEOUT_S = 10.0
 MESSAGE_BYTES_MAX = 4_000_000
 """Under the brokers' limit (4 MiB, syncline/stack.py)."""
 TRIES = 10
+WAIT_S = 30.0
+"""Of each call, while the client says that it may be repeated."""
 GONE = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -60,7 +63,7 @@ class Transactions:
     def start(self) -> None:
         """Throw out whoever had this slot before, and end what he left open. Raises
         KafkaException where Kafka is away for a minute."""
-        self._insist(self._producer.init_transactions, 10.0, wait_s=60.0)
+        insist(self._producer.init_transactions, 10.0, wait_s=60.0)
 
     def commit(self, due: Callable[[], tuple[list[Send], list[TopicPartition]]]) -> None:
         """Blocks. `due` is asked after the group's generation was taken, and again at each try: it
@@ -91,14 +94,14 @@ class Transactions:
         producer = self._producer
         producer.begin_transaction()
         if offsets:
-            self._insist(producer.send_offsets_to_transaction, offsets, generation, 10.0)
+            insist(producer.send_offsets_to_transaction, offsets, generation, 10.0, wait_s=WAIT_S)
         for topic, value, key, partition, headers in sends:
             self._produce(topic, value, key, partition, headers)
-        self._insist(producer.commit_transaction, 30.0)
+        insist(producer.commit_transaction, 30.0, wait_s=WAIT_S)
 
     def _abort(self, cause: KafkaError) -> None:
         try:
-            self._insist(self._producer.abort_transaction, 10.0)
+            insist(self._producer.abort_transaction, 10.0, wait_s=WAIT_S)
         except KafkaException as second:
             leave("commit not aborted", error=str(cause), second=str(second))
 
@@ -110,19 +113,6 @@ class Transactions:
                 self._producer.produce(topic, value, key, partition, None, None, 0, headers)
             except BufferError:
                 self._producer.poll(0.05)
-            else:
-                return
-
-    def _insist(self, call: Callable[..., Any], *args: Any, wait_s: float = 30.0) -> None:
-        """Repeat the same call while the client says so: a broker may be away for a moment."""
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                call(*args)
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
             else:
                 return
 

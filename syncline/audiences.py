@@ -23,6 +23,7 @@ from schemas.control import Act, ActKind
 from schemas.journal import Standing
 from schemas.kafka_log import KAFKA_LOG
 from schemas.runs import RunView
+from schemas.transactions import insist
 from syncline import acts
 from syncline.errors import Failed, Misused
 from syncline.settings import Settings
@@ -184,7 +185,7 @@ class Hand:
                 "linger.ms": 20,
             }
         )
-        self._producer.init_transactions(TRANSACTION_S)
+        insist(self._producer.init_transactions, 10.0, wait_s=TRANSACTION_S)
 
     def differs(self, new: List) -> Difference:
         """The new list against the last: read now, and true until `put` is done or refused."""
@@ -195,7 +196,7 @@ class Hand:
     ) -> None:
         """Make it the list, and start the run that brings it to the destination. Raises Failed
         where somebody else gave a list meanwhile, or Kafka did not take it: then nothing has
-        happened."""
+        happened; and where Kafka was away for so long that nobody knows."""
         start = acts.act(
             ActKind.run_start, sync=self.sync, run=run, values=_options(change), why=why,
             act_id=act_id, who=who,
@@ -204,13 +205,18 @@ class Hand:
             self._producer.begin_transaction()
             for topic, key, message in self._records(change, start):
                 self._produce(topic, key, message)
-            self._producer.commit_transaction(TRANSACTION_S)
+            insist(self._producer.commit_transaction, 10.0, wait_s=TRANSACTION_S)
         except KafkaException as error:
             if error.args[0].fatal():
                 raise Failed(
                     f"{self.sync}: somebody else gave a list meanwhile; nothing of this one is done"
                 ) from None
-            self._producer.abort_transaction(TRANSACTION_S)
+            if not error.args[0].txn_requires_abort():
+                raise Failed(
+                    f"Kafka did not say whether it took the list: see `syncline audience show "
+                    f"{self.sync}`, then put it again: {error}"
+                ) from None
+            insist(self._producer.abort_transaction, 10.0, wait_s=TRANSACTION_S)
             raise Failed(f"Kafka did not take the list, nothing is done: {error}") from None
 
     def _records(self, change: Difference, start: Act) -> Iterator[tuple[str, str, Message | None]]:

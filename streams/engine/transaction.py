@@ -7,12 +7,12 @@ generation sends no byte of data), outputs, changed rows. Only then the local st
 import json
 import struct
 import time
-from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from schemas.transactions import insist
 from streams.engine.exits import AWAY_S_MAX, hit, leave
 from streams.engine.ledger import Batch, Member
 from streams.engine.settings import EngineSettings
@@ -90,20 +90,7 @@ class Transactions:
 
     def start(self) -> None:
         """Throw out whoever had this slot before, and end what he left open."""
-        self._insist(self._producer.init_transactions, 10.0, wait_s=60.0)
-
-    def _insist(self, call: Callable[..., Any], *args: Any, wait_s: float = AWAY_S_MAX) -> None:
-        """Repeat the same call while the client says so: a broker may be away for a moment. The
-        worker's alarm ends it sooner where Kafka answers others."""
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                call(*args)
-                return
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        insist(self._producer.init_transactions, 10.0, wait_s=60.0)
 
     def commit(self, batch: Batch) -> End:
         """All or nothing. Leaves the process on anything but success or a lost generation."""
@@ -116,7 +103,7 @@ class Transactions:
                 if error.fatal() or not error.txn_requires_abort():
                     leave("checkpoint failed", error=str(error), fatal=error.fatal())
                 try:
-                    self._insist(self._producer.abort_transaction, 10.0)
+                    insist(self._producer.abort_transaction, 10.0, wait_s=AWAY_S_MAX)
                 except KafkaException as second:
                     leave("checkpoint not aborted", error=str(error), second=str(second))
                 if error.code() in _GONE:
@@ -131,7 +118,7 @@ class Transactions:
         producer = self._producer
         settings = self._settings
         producer.begin_transaction()
-        self._insist(
+        insist(
             producer.send_offsets_to_transaction,
             [
                 TopicPartition(topic, partition, offset, ahead)
@@ -139,6 +126,7 @@ class Transactions:
             ],
             group_metadata(settings.group, batch.member),
             10.0,
+            wait_s=AWAY_S_MAX,  # the worker's alarm ends it sooner where Kafka answers others
         )
         hit("offsets_sent")
         produce = self._produce
@@ -148,9 +136,9 @@ class Transactions:
         for number, tables in batch.rows.items():
             for table, rows in tables.items():
                 self._changelog(batch, number, table, rows)
-        self._insist(self._flush)
+        insist(self._flush, wait_s=AWAY_S_MAX)
         hit("delivered")
-        self._insist(producer.commit_transaction, 10.0)
+        insist(producer.commit_transaction, 10.0, wait_s=AWAY_S_MAX)
         hit("committed")
 
     def _changelog(

@@ -93,16 +93,9 @@ def read_all(bootstrap_servers: str, topic: str) -> list[Message]:
     return found
 
 
-def _insist(call: Callable[[float], None], seconds: float = 120) -> None:
-    """Repeat a call of the feeder's while the client says so: the broker may be busy, or away."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            call(10)
-            return
-        except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() > deadline:
-                raise
+def _insist(call: Callable[[float], None]) -> None:
+    """A call of the feeder's: the broker may be busy, or away."""
+    insist(call, 10, wait_s=120.0)
 
 
 def header(message: Message, name: str) -> str:
