@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 
-from connectors.base import ByIds, Changes, Count, Fetch, Found, Page, PlatformError
+from connectors.base import ByIds, Changes, Count, Fetch, Found, ObjectSpec, Page, PlatformError
 from connectors.http import Trail, trail
 from connectors.lanes import Taken
 from connectors.office import Client
@@ -60,16 +60,22 @@ async def fetch(account: "Account", taken: Taken, command: dict[str, Any]) -> No
     async def once(client: Client) -> Fetched:
         return await _pages(account, client, taken, command)
 
-    fetched = await _until_it_works(account, taken, once)
+    fetched = await _until_it_works(account, taken, once, Client.changes_quota)
     office = account.office
     taken.sends = list(_fetched(office.platform, taken, command, fetched, office.wire))
     office.done(taken)
 
 
+def _read_quota(client: Client, spec: ObjectSpec) -> str:
+    return spec.read_quota
+
+
 async def _until_it_works(
-    account: "Account", taken: Taken, once: Callable[[Client], Awaitable[T]]
-) -> T:
-    """Repeat a read, with waits; a halted account waits until it opens."""
+    account: "Account", taken: Taken, once: Callable[[Client], Awaitable[T]],
+    quota: Callable[[Client, ObjectSpec], str],
+) -> T:  # fmt: skip
+    """Repeat a read, with waits; a halted account waits until it opens. `quota`: the group that it
+    is paid from."""
     tries = 0
     while True:
         await account.opened()
@@ -86,7 +92,8 @@ async def _until_it_works(
             raise
         except Exception as error:  # noqa: BLE001 - whatever a connector throws must not end the worker
             outcome = Retry(f"connector failed: {type(error).__name__}")
-        await _failed(account, client, taken, outcome, tries)
+        group = quota(client, client.spec.objects[taken.object_type])
+        await _failed(account, group, taken, outcome, tries)
         tries += not isinstance(outcome, Throttled)
 
 
@@ -233,7 +240,7 @@ class Reader:
         account = self.account
         while self.wanted:
             taken = next(iter(self.wanted)).taken
-            asked, page = await _until_it_works(account, taken, self._once)
+            asked, page = await _until_it_works(account, taken, self._once, _read_quota)
             if asked:
                 account.gate.answered(account.office.now_s())
             here = {found.object_id: found for found in page.records}
@@ -320,10 +327,9 @@ def _read(
 
 
 async def _failed(
-    account: "Account", client: Client, taken: Taken, outcome: Outcome, tries: int
+    account: "Account", group: str, taken: Taken, outcome: Outcome, tries: int
 ) -> None:
     """Act on it, and wait before the next try."""
-    group = client.spec.objects[taken.object_type].read_quota
     if not isinstance(outcome, Retry):
         account.gate.heard(account.office.now_s())
     match outcome:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -90,3 +91,31 @@ async def test_a_fault_of_theirs_is_waited_out(office: Desk, there: Account) -> 
     await until(lambda: office.account.gate.why == "HTTP 500" or not office.open)
     await office.settled()
     assert len(events(office, taken)) == 25
+
+
+class Searched(Tiny):
+    """Reads changes by another call than single objects, as some connections do."""
+
+    changes_quota = "search"
+    spec = replace(
+        Tiny.spec, objects={"person": replace(Tiny.spec.objects["person"], match_quota="search")}
+    )
+
+
+async def test_a_refusal_is_booked_where_the_page_was_paid(
+    server: TinyServer, there: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.throttle = 1
+    async with desk(Searched, server.url("a1"), secrets={"token": "t"}) as office:
+        limits, booked = office.account.limits, list[str]()
+        refuse = limits.throttled
+
+        def throttled(group: str, wait_s: float | None, window: str) -> None:
+            booked.append(group)
+            refuse(group, wait_s, window)
+
+        monkeypatch.setattr(limits, "throttled", throttled)
+        taken = fetch(office)
+        await office.settled()
+        assert len(events(office, taken)) == 25
+        assert booked == ["search"]
