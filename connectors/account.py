@@ -334,6 +334,8 @@ class Account:
         """The row is not here any more."""
         item.place = Place.gone
         self.lanes.release(item)
+        if item.job is not None:
+            item.job.items.pop(item, None)  # its name stays: whoever writes it again asks there
         if self.rows.get(item.row.row_id) is item:
             del self.rows[item.row.row_id]
 

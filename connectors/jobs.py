@@ -72,12 +72,13 @@ class Job:
     request: Request
     since_ms: int
     due_s: float
-    items: list[Item] = field(default_factory=list)
+    items: dict[Item, None] = field(default_factory=dict)
 
     def out(self) -> list[Item]:
-        """Rows that still wait for their verdict here: others were handed on."""
-        self.items = [i for i in self.items if i.job is self and i.place is Place.out]
-        return self.items
+        """Rows that still wait for their verdict here: others have it, or were handed on."""
+        out = [i for i in self.items if i.job is self and i.place is Place.out]
+        self.items = dict.fromkeys(out)
+        return out
 
 
 class Jobs:
@@ -116,7 +117,7 @@ class Jobs:
             task = self.account.spawn(self._watch(job))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        job.items.append(item)
+        job.items[item] = None
         job.request.rows = max(job.request.rows, len(job.items))
         item.job, item.place = job, Place.out
         self.account.lanes.hold(item)

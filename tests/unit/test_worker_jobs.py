@@ -249,6 +249,8 @@ async def test_rows_handed_on_are_asked_about_under_the_same_job() -> None:
         await asyncio.wait_for(began.wait(), 30)
         await until(lambda: office.account.jobs.running)
         office.hand_on()
+        (job,) = office.account.jobs.running.values()
+        assert (office.account.jobs.rows, job.request.rows) == (ENOUGH, ENOUGH)
         assert len(office.account.jobs.running) <= AT_ONCE_MAX
         assert kinds(await office.settled()) == {"Written": ENOUGH}
         assert set(office.twice.values()) == {1}
