@@ -115,6 +115,11 @@ def _grow(account: "Account", lane: Lane, items: Sequence[Item]) -> None:
         account.office.also([account.learned()], account.partition)
 
 
+def _in_job(items: Sequence[Item]) -> bool:
+    """These went in a job: of how many rows a request may have, that says nothing."""
+    return len(items) > items[0].spec.batch_rows_max
+
+
 def _whole(
     account: "Account", lane: Lane, items: list[Item], outcome: Outcome, request: Request
 ) -> None:
@@ -123,8 +128,10 @@ def _whole(
         case Parked() if len(items) > 1:
             account.split(lane, items)
         case TooLarge() if len(items) > 1:
-            account.rows_max[lane.object_type] = max(1, len(items) // 2)
-            account.office.also([account.learned()], account.partition)
+            if not _in_job(items):
+                account.rows_max[lane.object_type] = max(1, len(items) // 2)
+                account.small.pop(lane.object_type, None)  # it does not grow again
+                account.office.also([account.learned()], account.partition)
             account.split(lane, items)
         case Retry(why, wait_s):
             _fault(account, lane, items, why, wait_s, request)
@@ -155,7 +162,7 @@ def _fault(
     elif len(items) > 1:  # one of them makes the platform fail, or all are too many: find out
         for item in items:
             item.attempts = ATTEMPTS_MAX - 1
-        if request.status == 0:
+        if request.status == 0 and not _in_job(items):
             account.rows_max[lane.object_type] = len(items) // 2
             account.small[lane.object_type] = 0
             account.office.also([account.learned()], account.partition)
