@@ -107,8 +107,6 @@ async def _pages(
     quota = client.changes_quota(spec)
     pages: list[Page] = []
     cursor, records, size, total = command["cursor"], 0, 0, -1
-    if not cursor and spec.count_quota:
-        total = await _count(account, client, taken.object_type, spec.count_quota)
     for _ in range(max(1, command["pages_max"])):
         try:
             asked = Changes(taken.object_type, cursor, fields, since_ms=command["since_ms"])
@@ -120,6 +118,8 @@ async def _pages(
         account.gate.answered(account.office.now_s())
         pages.append(page)
         cursor, total = page.cursor, max(total, page.total)
+        if len(pages) == 1 and not command["cursor"] and total < 0 and spec.count_quota:
+            total = await _count(account, client, taken.object_type, spec.count_quota)
         records += len(page.records)
         size += sum(len(r.payload) + len(r.values) for r in page.records)
         if page.last:
@@ -133,7 +133,9 @@ async def _count(account: "Account", client: Client, object_type: str, quota: st
     """Once a run, for `batch 451 of about 500`: nothing depends on it, so it may fail."""
     try:
         return (await _ask(account, client, Count(object_type), quota)).total
-    except PlatformError:
+    except NoLease:
+        raise
+    except Exception:  # noqa: BLE001 - whatever a connector throws
         return -1
 
 

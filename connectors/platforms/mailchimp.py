@@ -108,7 +108,7 @@ class Mailchimp:
                 answer = msgspec.json.decode(
                     await self._call("GET", "/members", params={"count": "1"})
                 )
-                return Page([], total=answer["total_items"])
+                return Page([], total=answer.get("total_items", -1))
             case FieldsOf():
                 body = await self._call("GET", "/merge-fields", params={"count": str(PAGE_RECORDS)})
                 fields = msgspec.json.decode(body)["merge_fields"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from connectors import reading
-from connectors.base import PlatformError
+from connectors.base import Count, Fetch, Page, PlatformError
 from connectors.http import Trail, trail
 from connectors.lanes import Taken
 from schemas.commands import FetchPages
@@ -119,3 +119,28 @@ async def test_a_refusal_is_booked_where_the_page_was_paid(
         await office.settled()
         assert len(events(office, taken)) == 25
         assert booked == ["search"]
+
+
+class Uncounted(Tiny):
+    """Says nothing that makes sense when it is asked how many there are."""
+
+    spec = replace(
+        Tiny.spec, objects={"person": replace(Tiny.spec.objects["person"], count_quota="read")}
+    )
+    counts = 0
+
+    async def fetch_records(self, request: Fetch) -> Page:
+        if isinstance(request, Count):
+            self.counts += 1
+            raise KeyError("total")
+        return await super().fetch_records(request)
+
+
+async def test_a_count_is_asked_once_and_stops_no_page(server: TinyServer, there: Account) -> None:
+    there.fail = 1
+    async with desk(Uncounted, server.url("a1"), secrets={"token": "t"}) as office:
+        taken = fetch(office)
+        await office.settled()
+        assert len(events(office, taken)) == 25
+        assert isinstance(office.connector, Uncounted)
+        assert office.connector.counts == 1
