@@ -33,6 +33,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # pyright: ignore
 
+from schemas.transactions import insist
 from streams.engine import EngineSettings
 from streams.engine.store import Memory, Store
 from tests.e2e.engine_job import Job, Row
