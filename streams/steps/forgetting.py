@@ -5,7 +5,9 @@ it is out, whose outcome speaks of what stood there before. What was owed or wai
 then on nothing is known to stand there, so all goes out, and each person is matched anew.
 """
 
-from streams.steps.rows import Values
+from collections.abc import Mapping
+
+from streams.steps.rows import Person, Values
 from streams.steps.work import Work
 
 __all__ = ["catch_up", "forget"]
@@ -16,18 +18,19 @@ def forget(work: Work, target: str) -> None:
     work.index.forgotten[target] = work.index.forgotten.get(target, 0) + 1
 
 
-def catch_up(work: Work) -> None:
-    """What has been forgotten since the person in hand was opened last."""
-    person = work.person
-    for target, times in work.index.forgotten.items():
+def catch_up(person: Person, forgotten: Mapping[str, int]) -> None:
+    """What has been forgotten since the person was opened last; or while it moved here, from where
+    it may be ahead. `forgotten`: of its partition (Index)."""
+    for target, times in forgotten.items():
         there = person.destinations.get(target)
-        if person.forgotten.get(target, 0) == times or (
+        if person.forgotten.get(target, 0) >= times or (
             there is not None and there.out is not None
         ):
             continue
         person.forgotten[target] = times
         if there is not None:
             there.object_id, there.written, there.sent, there.also = "", Values(), {}, []
+            there.released = {}
             if there.blank():
                 del person.destinations[target]
         for key, source in list(person.sources.items()):

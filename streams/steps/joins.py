@@ -24,6 +24,7 @@ from schemas.journal import JournalEntry, JournalKind, Standing
 from schemas.parked import Fix, ParkedRecord, Stage
 from schemas.topics import ACTS, FIXES, JOURNAL
 from streams.steps import facts
+from streams.steps.forgetting import catch_up
 from streams.steps.rows import (
     Destination,
     JoinAsked,
@@ -134,7 +135,7 @@ def take_in(work: Work, moved: Moved) -> None:
     """A person's row has come: to be one with this one, or back to where it was."""
     joins = work.person.joins = work.person.joins or Joins()
     theirs = unpack_person(moved.row)
-    _forget_replaced(work, theirs)
+    catch_up(theirs, work.index.forgotten)  # replaced while the row was on its way
     if moved.person == work.key:
         apart = _some([*joins.apart, moved.join_id])
         work.person = theirs
@@ -226,15 +227,6 @@ def _object_gone(work: Work, join: Join) -> None:
     if there is not None and there.object_id == gone and join.became.startswith(f"{target}:"):
         there.object_id = join.became[len(target) + 1 :]
         forget(there.written, list(there.written.values))
-
-
-def _forget_replaced(work: Work, theirs: Person) -> None:
-    """A destination was replaced while the row was on its way (streams.steps.forgetting)."""
-    for target, times in work.index.forgotten.items():
-        there = theirs.destinations.get(target)
-        if there is not None and theirs.forgotten.get(target, 0) < times:
-            there.object_id, there.written, there.sent, there.also = "", Values(), {}, []
-        theirs.forgotten[target] = max(times, theirs.forgotten.get(target, 0))
 
 
 # ---- moving

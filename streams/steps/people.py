@@ -126,8 +126,7 @@ class People:
     def _open(self, key: str) -> None:
         data = self.rows.get(key)
         self.work.key, self.work.person = key, unpack_person(data) if data else Person()
-        if self.work.index.forgotten:
-            catch_up(self.work)
+        catch_up(self.work.person, self.work.index.forgotten)
 
     def _save(self) -> None:
         person = self.work.person

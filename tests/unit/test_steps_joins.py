@@ -13,7 +13,7 @@ from schemas.commands import LookUp, ReadObjects, UploadBatch, UploadRow
 from schemas.control import Act, ActKind, Target
 from schemas.definitions import Connection, Identify
 from schemas.events import EventKind, Origin, ResolvedRecord
-from schemas.identity import Join, LinkClaim
+from schemas.identity import Join, LinkClaim, Moved
 from schemas.journal import JournalEntry, JournalKind
 from schemas.outcomes import OutcomeKind, RecordOutcome
 from schemas.parked import ParkedRecord, Stage
@@ -23,7 +23,7 @@ from streams.steps.catalog import Catalog, normal
 from streams.steps.links import Links
 from streams.steps.outputs import Send
 from streams.steps.people import People
-from streams.steps.rows import Person, unpack_person
+from streams.steps.rows import Destination, Person, Source, pack, unpack_person
 from tests.simulation.definitions import CONNECTIONS, catalog
 from tests.unit.steps_kit import ANN, Rows, event
 
@@ -368,6 +368,19 @@ def test_asked_of_the_wrong_one_it_is_turned_round_and_a_repeat_changes_nothing(
     join = Join(join_id=JOIN, person=STAYS, into=GOES, automatic=True)
     desk.take((ACTS, STAYS, join), (ACTS, STAYS, join), (ACTS, GOES, join))
     assert [e.before for e in desk.journal(JournalKind.joined)] == [GOES]
+
+
+def test_what_was_replaced_while_a_row_was_on_its_way_is_void_in_it_too() -> None:
+    desk = Backbone()
+    values = b'{"target": "sales:Lead"}'
+    desk.take((ACTS, "", Act(act_id="a", kind=ActKind.forget, when_ms=1, values=values)))
+    theirs = Person(
+        sources={"hub:contact:1": Source(), "sales:Lead:00Q1": Source()},
+        destinations={"sales:Lead": Destination("00Q1", also=["00Q2"])},
+    )
+    moved = Moved(join_id=JOIN, person=GOES, into=STAYS, who="", why="", row=pack(theirs))
+    person = desk.take((ACTS, STAYS, moved)).person(STAYS)
+    assert (list(person.sources), person.destinations) == (["hub:contact:1"], {})
 
 
 def test_three_persons_in_a_circle_of_joins_become_one() -> None:

@@ -116,6 +116,17 @@ def test_undone_twice_is_undone_once_and_what_was_not_read_cannot_be() -> None:
     assert (desk.looks, desk.out) == ([], [])
 
 
+def test_what_was_released_at_a_destination_that_was_replaced_since_cannot_be_undone() -> None:
+    desk, record = released(STOOD)
+    desk.act(ActKind.sync_pause, sync="leads")
+    desk.event({"lastname": "new"}, 300, thin=True)
+    desk.act(ActKind.forget, sync="leads", values=b'{"target": "sales:Lead"}')
+    desk.act(ActKind.sync_resume, sync="leads")
+    desk.written(desk.row)
+    undo(desk, record)
+    assert (desk.looks, desk.out) == ([], [])
+
+
 def test_a_look_into_an_account_that_closes_waits_by_name() -> None:
     desk, _ = stuck()
     [look] = desk.looks
