@@ -5,13 +5,13 @@ By id where it is known, else by the field by which people already there are fou
 account that is closed are given back, as those of an upload are: nobody waits here without a name.
 """
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from connectors import reading
 from connectors.base import ByIds, ByKeys, Found, PlatformError
-from connectors.http import Trail, trail
 from connectors.lanes import Taken
 from connectors.matching import verdict
 from connectors.office import Client
@@ -78,6 +78,7 @@ async def _answers(
         else:
             tries += 1
             if tries < TRIES_MAX and not isinstance(outcome, Parked):
+                await asyncio.sleep(reading.RETRY_S[tries - 1])
                 continue
             for row in part:
                 yield row, {"code": "cannot_be_read"}
@@ -98,23 +99,32 @@ async def _read(
         else ByIds(taken.object_type, tuple(row["object_id"] for row in rows), names)
     )
     quota = (spec.match_quota or spec.read_quota) if field else spec.read_quota
+    gate, now_s = account.gate, account.office.now_s
     try:
-        async with account.limits.permit(quota, Priority.released) as permit:
-            with trail(Trail(another=permit.another, answered=permit.answered)):
-                page = await client.connector.fetch_records(asked)
+        page = await reading.ask(account, client, asked, quota, Priority.released)
     except PlatformError as error:
         outcome = client.connector.handle_error(error)
-        if isinstance(outcome, Throttled):
-            account.limits.throttled(quota, outcome.wait_s, outcome.window)
-        elif isinstance(outcome, Halted):
-            account.halt(outcome.why)
-        return outcome, []
     except NoLease:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a connector throws must not end the worker
-        return Retry(f"connector failed: {type(error).__name__}"), []
-    account.gate.answered(account.office.now_s())
-    return None, [record for record in page.records if not record.archived]
+        outcome = Retry(f"connector failed: {type(error).__name__}")
+    else:
+        gate.answered(now_s())
+        if field and not page.last and len(rows) > 1:
+            return TooLarge("more objects than one answer holds"), []
+        return None, [record for record in page.records if not record.archived]
+    if isinstance(outcome, Retry):
+        gate.failed(now_s(), outcome.why)
+    else:
+        gate.heard(now_s())
+    match outcome:
+        case Throttled(wait_s, window):
+            account.limits.throttled(quota, wait_s, window)
+        case Halted(why):
+            account.halt(why)
+        case _:
+            pass
+    return outcome, []
 
 
 def _said(
@@ -124,7 +134,8 @@ def _said(
     if not field:
         here = [record for record in found if record.object_id == row["object_id"]]
     else:
-        here = list(_by_key(found, row["value"]))
+        value = row["value"].lower()
+        here = [record for record in found if (record.key.lower() or value) == value]
         key_field = client.key_field(client.spec.objects[taken.object_type])
         match verdict(row["person"], here, key_field, taken.object_type, field):
             case Parked(code):
@@ -136,13 +147,6 @@ def _said(
     if not here:
         return {"code": "absent"}
     return {"object_id": here[0].object_id, "seen": here[0].values}
-
-
-def _by_key(found: Sequence[Found], value: str) -> Iterator[Found]:
-    keyed: dict[str, list[Found]] = defaultdict(list)
-    for record in found:
-        keyed[(record.key or value).lower()].append(record)
-    yield from keyed[value.lower()]
 
 
 def _back(why: str, until_ms: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from schemas.topics import JOURNAL, events_of
 if TYPE_CHECKING:
     from connectors.account import Account
 
-__all__ = ["Reader", "fetch", "read"]
+__all__ = ["RETRY_S", "Reader", "ask", "fetch", "read"]
 
 log = structlog.get_logger("connectors")
 
@@ -110,7 +110,7 @@ async def _pages(
     for _ in range(max(1, command["pages_max"])):
         try:
             asked = Changes(taken.object_type, cursor, fields, since_ms=command["since_ms"])
-            page = await _ask(account, client, asked, quota)
+            page = await ask(account, client, asked, quota, Priority.bulk)
         except PlatformError:
             if pages:
                 return Fetched(pages, cursor, False, total)
@@ -132,15 +132,18 @@ async def _pages(
 async def _count(account: "Account", client: Client, object_type: str, quota: str) -> int:
     """Once a run, for `batch 451 of about 500`: nothing depends on it, so it may fail."""
     try:
-        return (await _ask(account, client, Count(object_type), quota)).total
+        return (await ask(account, client, Count(object_type), quota, Priority.bulk)).total
     except NoLease:
         raise
     except Exception:  # noqa: BLE001 - whatever a connector throws
         return -1
 
 
-async def _ask(account: "Account", client: Client, request: Fetch, quota: str) -> Page:
-    async with account.limits.permit(quota, Priority.bulk) as permit:
+async def ask(
+    account: "Account", client: Client, request: Fetch, quota: str, priority: Priority
+) -> Page:
+    """One read, paid for. Raises NoLease, and whatever the connector throws."""
+    async with account.limits.permit(quota, priority) as permit:
         with trail(Trail(another=permit.another, answered=permit.answered)):
             return await client.connector.fetch_records(request)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from connectors import reading
 from connectors.account import Account
 from connectors.base import ByIds, Fetch, Found, ObjectSpec, Page, PlatformError
 from connectors.lanes import Taken
@@ -33,6 +35,8 @@ class Connector:
         self.errors: list[int] = []
         self.bad = ""
         """A value for which a whole request is refused."""
+        self.most = 100
+        """Objects that one answer holds."""
 
     async def fetch_records(self, request: Any) -> Page:
         self.calls.append(request)
@@ -46,7 +50,7 @@ class Connector:
             for name, v in self.things.items()
             if (k := name if isinstance(request, ByIds) else str(v.get("email"))) in wanted
         ]
-        return Page(found, last=True)
+        return Page(found[: self.most], last=len(found) <= self.most)
 
     def handle_error(self, error: PlatformError) -> Outcome:
         match error.status:
@@ -66,7 +70,14 @@ class Desk:
     def __init__(self, things: dict[str, dict[str, Any]] | None = None) -> None:
         self.connector = Connector(things or {})
         self.spec = SimpleNamespace(objects={"thing": THING})
-        self.gate = SimpleNamespace(shut="", answered=lambda now_s: None)
+        self.told: list[str] = []
+        """What the gate was told, in order."""
+        self.gate = SimpleNamespace(
+            shut="",
+            answered=lambda now_s: self.told.append("answered"),
+            failed=lambda now_s, why: self.told.append(why),
+            heard=lambda now_s: self.told.append("heard"),
+        )
         self.throttled: list[float] = []
         self.limits = SimpleNamespace(
             permit=self._permit,
@@ -99,6 +110,11 @@ class Desk:
         asyncio.run(look_up(cast(Account, self), taken, command.model_dump()))
         made = [self.codec.decode_as(RecordOutcome, send.value) for send in taken.sends]
         return {outcome.row_id: outcome for outcome in made}
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "RETRY_S", (0.02, 0.04))
 
 
 def by_id(number: int) -> LookRow:
@@ -151,8 +167,18 @@ def test_a_fault_is_tried_again_and_then_told() -> None:
     desk.connector.errors = [500, 429, 500]
     assert told(desk.look(by_id(1))["r1"]) == ("seen", "", "1")
     assert desk.throttled == [1.0]
+    assert desk.told == ["down", "heard", "down", "answered"]
     desk.connector.errors = [500] * 3
+    began_s = time.monotonic()
     assert told(desk.look(by_id(1))["r1"]) == ("seen", "cannot_be_read", None)
+    assert time.monotonic() - began_s > 0.05  # what is down has a moment to come back
+
+
+def test_more_people_than_one_answer_holds_are_asked_for_in_parts() -> None:
+    desk = Desk({f"o{n}": {"email": f"{n}@x.io", "phone": str(n)} for n in (1, 2)})
+    desk.connector.most = 1
+    found = desk.look(by_value(1), by_value(2))
+    assert [told(found[f"r{n}"]) for n in (1, 2)] == [("seen", "", "1"), ("seen", "", "2")]
 
 
 @pytest.mark.parametrize("halts", ["before", "meanwhile"])
