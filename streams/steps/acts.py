@@ -12,9 +12,9 @@ from schemas.topics import JOURNAL
 from streams.steps.fixes import fix, unfix
 from streams.steps.forgetting import forget
 from streams.steps.joins import answer_proposal, unjoin
-from streams.steps.rows import Account, Destination, Owed, Row, RunMark, SyncState, Values
+from streams.steps.rows import Account, Destination, Owed, RunMark, SyncState, Values
 from streams.steps.sending import advance, offer, parked_id, settle_parked
-from streams.steps.shape import map_again
+from streams.steps.shape import map_again, say_again
 from streams.steps.undoing import undo
 from streams.steps.work import Work
 
@@ -173,24 +173,16 @@ def _resend(work: Work, act: Act) -> bool:
         if plan is None or plan.fact:
             continue
         of = f"{plan.source}:{plan.source_object}:"
-        known = {
-            key: source.known.newest()
+        keys = [
+            key
             for key, source in work.person.sources.items()
-            if key.startswith(of) and (act.sync or name in source.decided) and not source.became
-        }
-        if not known:
-            continue
-        done = True
-        there = work.person.destinations.setdefault(plan.target, Destination())
-        row = Row(
-            row_id=derive("resent", act.act_id, name, work.key), event_id=act.act_id, sync=name,
-            source=max(known, key=lambda key: (known[key], key)), fields=Values(), rank=RELEASED,
-            force=True,
-        )  # fmt: skip
-        work.note(row, Standing.waiting, "resent", reason=act.why, by=act.who)
-        map_again(work, plan, there, row, invalid=False)
-        if there.blank():
-            del work.person.destinations[plan.target]
+            if key.startswith(of) and (act.sync or name in source.decided)
+        ]
+        row_id = derive("resent", act.act_id, name, work.key)
+        if say_again(work, plan, keys, row_id, act.act_id, why=act.why, by=act.who, force=True):
+            done = True
+            if work.person.destinations[plan.target].blank():
+                del work.person.destinations[plan.target]
     return done
 
 

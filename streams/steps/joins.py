@@ -14,7 +14,6 @@ or proposed on `parked` until somebody releases it (they are one) or discards it
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from schemas.base import Message
 from schemas.control import Act, ActKind
@@ -39,13 +38,12 @@ from streams.steps.rows import (
     unpack_person,
 )
 from streams.steps.sending import advance, merge, offer, park_again, parked_id, settle_parked
-from streams.steps.shape import map_again
+from streams.steps.shape import map_again, say_again
 from streams.steps.values import fold, forget, same
 from streams.steps.work import Work, json
 
 __all__ = ["answer_proposal", "asked_to_join", "go_on", "here", "take_in", "unjoin"]
 
-RELEASED = 1
 APART_MAX = 64
 ROW_BYTES_MAX = 700_000
 """Of a row that moves: a message must stay below the brokers' customary limit of 1 MB."""
@@ -463,31 +461,17 @@ def _map_next_again(work: Work) -> None:
             map_again(work, plan, there, row, invalid=False)
 
 
-def _decide_anew(
-    work: Work, moved: Moved, keys: Iterable[str], *, force: bool
-) -> None:  # fmt: skip
+def _decide_anew(work: Work, moved: Moved, keys: Iterable[str], *, force: bool) -> None:
     """One record of its own for each sync that one of these objects has come through."""
     keys = set(keys)
     for name in work.catalog.names():
         plan = work.plan(name, "")
         if plan is None or plan.fact:
             continue
-        sources = work.person.sources
-        known: dict[str, Any] = {
-            key: source.known.newest()
-            for key, source in sources.items()
-            if key in keys and name in source.decided and not source.became
-        }
-        if not known:
-            continue
-        there = work.person.destinations.setdefault(plan.target, Destination())
-        row = Row(
-            row_id=derive("joined", moved.join_id, name, work.key, str(work.person.seq)),
-            event_id=moved.join_id, sync=name, source=max(known, key=lambda key: (known[key], key)),
-            fields=Values(), rank=RELEASED, force=force,
-        )  # fmt: skip
-        work.note(row, Standing.waiting, "resent", reason=f"joined: {moved.why}", by=moved.who)
-        map_again(work, plan, there, row, invalid=False)
+        speak = [k for k, s in work.person.sources.items() if k in keys and name in s.decided]
+        row_id = derive("joined", moved.join_id, name, work.key, str(work.person.seq))
+        why = f"joined: {moved.why}"
+        say_again(work, plan, speak, row_id, moved.join_id, why=why, by=moved.who, force=force)
     _advance_all(work)
     for target in [t for t, there in work.person.destinations.items() if there.blank()]:
         del work.person.destinations[target]

@@ -5,6 +5,7 @@ unchanged, next. A fetched record is decided for its run's sync only, and what w
 ourselves for none; both refresh what is known of the object, for all.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -50,7 +51,7 @@ from streams.steps.sending import advance, mended, offer, owe
 from streams.steps.values import OBJECT_BITS, fold, overrule, patch, ruling, stamp_of, timed
 from streams.steps.work import Work, without_values
 
-__all__ = ["decide", "map_again", "park_unshaped"]
+__all__ = ["decide", "map_again", "park_unshaped", "say_again"]
 
 FUTURE_MS = 5 * 60_000
 RELEASED = 1
@@ -208,6 +209,27 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
     if whole.values:
         shaped = Shaped(whole.values)
     _take(work, plan, there, row, shaped, whole, valid=valid)
+
+
+def say_again(
+    work: Work, plan: Plan, keys: Iterable[str], row_id: str, event_id: str,
+    *, why: str, by: str, force: bool,
+) -> bool:  # fmt: skip
+    """What these objects of the person say now, as one new record of the sync -> whether any of
+    them speaks. `keys`: of objects that are known."""
+    sources = work.person.sources
+    known = {key: sources[key].known.newest() for key in keys if not sources[key].became}
+    if not known:
+        return False
+    there = work.person.destinations.setdefault(plan.target, Destination())
+    row = Row(
+        row_id=row_id, event_id=event_id, sync=plan.sync,
+        source=max(known, key=lambda key: (known[key], key)), fields=Values(), rank=RELEASED,
+        force=force,
+    )  # fmt: skip
+    work.note(row, Standing.waiting, "resent", reason=why, by=by)
+    map_again(work, plan, there, row, invalid=False)
+    return True
 
 
 def _fact_again(work: Work, plan: Plan, there: Destination, row: Row, own: Source) -> None:
