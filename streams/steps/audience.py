@@ -12,7 +12,7 @@ from schemas.events import EventKind, PlatformEvent
 from schemas.journal import Standing
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Row, Source, Values
-from streams.steps.values import OBJECT_BITS, RULES, stamp_of, timed
+from streams.steps.values import RULES, along, stamp_at, timed
 from streams.steps.work import Work
 
 __all__ = ["LISTED", "hear", "leaves", "member", "overlay"]
@@ -22,7 +22,7 @@ LISTED = frozenset((EventKind.joined, EventKind.left))
 
 def hear(source: Source, event: PlatformEvent, sync: str) -> None:
     """Remember whether the object is on the list of a sync. An older list changes nothing."""
-    stamp = (event.occurred_ms << OBJECT_BITS) + stamp_of(event.object_key)
+    stamp = stamp_at(event.occurred_ms, event.object_key)
     if stamp >= source.lists.get(sync, (0, False))[0]:
         source.lists[sync] = (stamp, event.kind is EventKind.joined)
 
@@ -53,10 +53,7 @@ def leaves(work: Work, plan: Plan, there: Destination, row: Row) -> bool:
         return False
     row.fields = Values(stamp, dict[str, Any]())
     _set(row, plan.audience.left, stamp)
-    for name in plan.always:
-        if name in there.written.values:
-            row.fields.values[name] = there.written.values[name]
-            row.fields.times[name] = there.written.time(name)
+    along(row.fields, there.written, plan.always)
     return True
 
 

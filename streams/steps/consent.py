@@ -11,7 +11,7 @@ from typing import Any
 from schemas.events import EventKind, PlatformEvent
 from streams.steps.catalog import Plan, Shaped
 from streams.steps.rows import Destination, Row, Values
-from streams.steps.values import OBJECT_BITS, drop, stamp_of, timed
+from streams.steps.values import along, drop, stamp_at, timed
 from streams.steps.work import Work
 
 __all__ = [
@@ -31,7 +31,7 @@ ANSWERED = CONSENT | {EventKind.deleted.value}
 
 def hear(work: Work, event: PlatformEvent, at_ms: int) -> None:
     """Remember the latest word on whether the person may be written to."""
-    stamp = (at_ms << OBJECT_BITS) + stamp_of(event.object_key)
+    stamp = stamp_at(at_ms, event.object_key)
     if event.kind.value in CONSENT and stamp >= work.person.consent[0]:
         work.person.consent = (stamp, event.kind.value)
 
@@ -87,11 +87,8 @@ def only_what_it_sets(
     waits = any(state.next is not None for state in there.syncs.values())
     if not (there.object_id or there.written.values or there.out or waits):
         return False
-    stamp = (event.occurred_ms << OBJECT_BITS) + stamp_of(event.object_key)
-    row.fields = Values(stamp, dict[str, object]())
+    row.fields = Values(stamp_at(event.occurred_ms, event.object_key), dict[str, object]())
     overlay(work, plan, there, row, event.kind.value)
-    for name in plan.always:
-        if row.fields.values and name in there.written.values:
-            row.fields.values[name] = there.written.values[name]
-            row.fields.times[name] = there.written.time(name)
+    if row.fields.values:
+        along(row.fields, there.written, plan.always)
     return bool(row.fields.values)

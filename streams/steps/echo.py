@@ -22,7 +22,7 @@ from schemas.events import PlatformEvent
 from schemas.journal import Standing
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Own, Row, Source, Values
-from streams.steps.values import OBJECT_BITS, RULES, drop, fold, same, stamp_of, text, timed
+from streams.steps.values import RULES, drop, fold, same, stamp_at, text, timed
 from streams.steps.work import Work
 
 __all__ = [
@@ -251,8 +251,7 @@ def _forget_old(there: Destination, now_ms: int) -> None:
 
 
 def _stamp(source: Source, object_key: str, name: str) -> int:
-    known_ms = source.known.time(name)
-    return source.born.get(name) or ((known_ms << OBJECT_BITS) + stamp_of(object_key))
+    return source.born.get(name) or stamp_at(source.known.time(name), object_key)
 
 
 def _loose(plain: str) -> str:

@@ -17,7 +17,7 @@ from schemas.journal import Standing
 from schemas.outcomes import RecordOutcome
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Release, Row, Values
-from streams.steps.values import drop, same, timed
+from streams.steps.values import along, drop, same, timed
 from streams.steps.work import Work
 
 __all__ = ["ask", "carried", "kept", "looked", "undo"]
@@ -120,9 +120,6 @@ def undo(work: Work, act: Act, target: Target) -> tuple[Plan, Destination, Row] 
         if not back:
             work.note(row, Standing.unchanged, "equal", reason="it stood there before")
             return None
-        for name in plan.always:
-            if name in there.written.values:
-                row.fields.values[name] = there.written.values[name]
-                row.fields.times[name] = there.written.time(name)
+        along(row.fields, there.written, plan.always)
         return plan, there, row
     return None

@@ -13,8 +13,8 @@ from typing import Any
 from streams.steps.rows import Values
 
 __all__ = [
-    "RULES", "drop", "fold", "forget", "newest_ms", "overrule", "patch", "ruling", "same",
-    "stamp_of", "text", "timed",
+    "RULES", "along", "drop", "fold", "forget", "newest_ms", "overrule", "patch", "ruling", "same",
+    "stamp_at", "stamp_of", "text", "timed",
 ]  # fmt: skip
 
 OBJECT_BITS = 10
@@ -27,6 +27,11 @@ DOUBT_MS = 60_000
 def stamp_of(object_key: str) -> int:
     """What a source time, shifted by `OBJECT_BITS`, is raised by for this object."""
     return zlib.crc32(object_key.encode()) & ((1 << OBJECT_BITS) - 1)
+
+
+def stamp_at(at_ms: int, object_key: str) -> int:
+    """The stamp of what this object said at a source time."""
+    return (at_ms << OBJECT_BITS) + stamp_of(object_key)
 
 
 def timed(values: dict[str, Any], times: Mapping[str, int]) -> Values:
@@ -54,6 +59,14 @@ def fold(earlier: Values, later: Values) -> Values:
             values[name] = value
             times[name] = later.time(name)
     return timed(values, times)
+
+
+def along(fields: Values, stands: Values, names: Iterable[str]) -> None:
+    """Send these fields along as they stand there: the destination wants them in every row."""
+    for name in names:
+        if name in stands.values:
+            fields.values[name] = stands.values[name]
+            fields.times[name] = stands.time(name)
 
 
 def newest_ms(stamped: Values) -> int:
