@@ -7,16 +7,15 @@ stays the same; it ends after seven days while the consent screen is in testing
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 from joserfc import jwt
 from joserfc.jwk import RSAKey
-from pydantic import SecretStr
 
-from connectors.oauth import LoginRefused, Tokens, elsewhere, login
+from connectors.oauth import LoginRefused
 
-__all__ = ["SECRETS", "SECRETS_INSTEAD", "TOKEN_URL", "google_tokens", "statement"]
+__all__ = ["SECRETS", "SECRETS_INSTEAD", "TOKEN_URL", "statement"]
 
 TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
 SECRETS = ("service_account",)
@@ -32,15 +31,6 @@ class _Key(msgspec.Struct):
     client_email: str
     private_key: str
     private_key_id: str = ""
-
-
-def google_tokens(
-    secrets: Mapping[str, SecretStr], scope: str, token_url: str = TOKEN_URL
-) -> Tokens:
-    """The tokens of one connection, by whichever of the two sets of secrets it has."""
-    return Tokens(
-        login(secrets, elsewhere(token_url), lambda key: statement(key, scope, token_url))
-    )
 
 
 def statement(

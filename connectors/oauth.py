@@ -22,15 +22,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import httpx
 import structlog
 from pydantic import SecretStr
 
 from connectors.base import Answer, PlatformError
-from connectors.http import HttpClient
 from schemas.secrets import SecretMissing, resolve
 
-__all__ = ["Ask", "Granted", "LoginRefused", "Secrets", "Tokens", "elsewhere", "granted", "login"]
+__all__ = ["Ask", "Granted", "LoginRefused", "Secrets", "Tokens", "granted", "login", "newest"]
 
 log = structlog.get_logger("connectors")
 
@@ -39,8 +37,6 @@ EARLY = 0.1
 EARLY_MAX_S = 300.0
 AGAIN_S = 5.0
 """After a renewal ahead of time that failed: the old token is still good."""
-LOGIN_S = 20.0
-"""For a token endpoint's answer; rows wait for it."""
 WORDS_MAX = 200
 
 T = TypeVar("T")
@@ -91,6 +87,11 @@ class Secrets(dict[str, SecretStr]):
             return f"the file cannot be written: {error.strerror}"
         self._read[name] = value
         return ""
+
+
+def newest(secrets: Mapping[str, SecretStr], name: str) -> SecretStr:
+    """What stands behind its reference now, where it has one."""
+    return secrets.newest(name) if isinstance(secrets, Secrets) else secrets[name]
 
 
 def _overwrite(path: Path, text: str) -> None:
@@ -187,20 +188,19 @@ def login(
     by `sign`, from the account's key file to the statement), else `refresh_token`, else client
     credentials (`client_id`, `client_secret`)."""
 
-    def newest(name: str) -> str:
-        held = secrets.newest(name) if isinstance(secrets, Secrets) else secrets[name]
-        return held.get_secret_value()
+    def value(name: str) -> str:
+        return newest(secrets, name).get_secret_value()
 
     def form() -> dict[str, str]:
         if sign is not None and "service_account" in secrets:
             kind = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-            return {"grant_type": kind, "assertion": sign(newest("service_account"))}
+            return {"grant_type": kind, "assertion": sign(value("service_account"))}
         names = ["client_id", "client_secret"]
         grant = "client_credentials"
         if "refresh_token" in secrets:
             names.append("refresh_token")
             grant = "refresh_token"
-        return {"grant_type": grant, **{name: newest(name) for name in names}}
+        return {"grant_type": grant, **{name: value(name) for name in names}}
 
     async def get() -> Granted:
         asked = form()
@@ -258,17 +258,3 @@ def _no(error: PlatformError, form: Mapping[str, str]) -> PlatformError:
     if form["grant_type"] == "refresh_token":
         said += "; authorise the connection again"
     return LoginRefused(error.status, said[: 2 * WORDS_MAX], {}, error.sent)
-
-
-def elsewhere(url: str) -> Ask:
-    """Asks a token endpoint on a host of its own, over a connection that lasts for one request."""
-
-    async def ask(form: Mapping[str, str]) -> Answer:
-        origin = httpx.URL(url).copy_with(raw_path=b"/")
-        client = HttpClient(str(origin), answer_s=LOGIN_S)
-        try:
-            return await client.request("POST", url, form=form)
-        finally:
-            await client.close()
-
-    return ask

@@ -36,7 +36,7 @@ from connectors.base import (
 )
 from connectors.google import SECRETS, SECRETS_INSTEAD, TOKEN_URL, statement
 from connectors.http import told
-from connectors.oauth import Granted, LoginRefused, Secrets, Tokens, login
+from connectors.oauth import Granted, LoginRefused, Tokens, login, newest
 from connectors.outcome import Accepted, Halted, Outcome, Parked, Retry, Throttled, TooLarge
 from connectors.platforms.ga4_rules import BODY_BYTES_MAX, EVENTS_MAX, wrong
 from ratelimits.headers import retry_after_s
@@ -331,10 +331,7 @@ class GA4:
 
     async def _given_token(self) -> Granted:
         """Somebody else renews it behind its reference."""
-        held = self._secrets
-        return Granted(
-            held.newest("access_token") if isinstance(held, Secrets) else held["access_token"]
-        )
+        return Granted(newest(self._secrets, "access_token"))
 
     async def _ask_token(self, form: Mapping[str, str]) -> Answer:
         return await self.http.request("POST", "/token", form=form, host="token")

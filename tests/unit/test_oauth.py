@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from connectors.base import Answer, PlatformError
-from connectors.google import google_tokens
-from connectors.http import Trail, trail
+from connectors.base import Answer, FieldsOf, PlatformError
+from connectors.google import TOKEN_URL
+from connectors.http import HttpClient, Trail, trail
 from connectors.oauth import Granted, LoginRefused, Secrets, Tokens, granted, login
+from connectors.platforms.ga4 import GA4, GA4Config
 
 
 class Clock:
@@ -267,20 +268,35 @@ def test_an_answer_without_a_token_is_no_login(body: bytes) -> None:
 
 @pytest.fixture
 async def google() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
-    """A token endpoint on a host of its own -> its address, and the forms that came."""
+    """Its token endpoint, and a property that takes the token -> their address, and the forms that
+    came."""
     forms: list[dict[str, str]] = []
 
     async def token(request: web.Request) -> web.Response:
         forms.append({k: str(v) for k, v in (await request.post()).items()})
         return web.json_response({"access_token": "ya29.x", "expires_in": 3599})
 
+    async def metadata(request: web.Request) -> web.Response:
+        good = request.headers["authorization"] == "Bearer ya29.x"
+        return web.json_response({}, status=200 if good else 401)
+
     app = web.Application()
     app.router.add_post("/token", token)
+    app.router.add_get("/v1beta/properties/1/metadata", metadata)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}/token", forms
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}", forms
     await runner.cleanup()
+
+
+async def reads(url: str, secrets: Mapping[str, SecretStr]) -> None:
+    """One request of a connection that has to log in first."""
+    http = HttpClient(url)
+    try:
+        await GA4(GA4Config(property_id="1"), secrets, http).fetch_records(FieldsOf("report"))
+    finally:
+        await http.close()
 
 
 def part(text: str) -> bytes:
@@ -299,8 +315,7 @@ async def test_a_service_account_signs_for_its_token(
     ).decode()
     file = {"client_email": "robot@example.com", "private_key": pem, "private_key_id": "k1"}
     given = {"service_account": SecretStr(json.dumps(file))}
-    tokens = google_tokens(given, "https://www.googleapis.com/auth/analytics.readonly", url)
-    assert await tokens.use(plain) == "ya29.x"
+    await reads(url, given)
     (form,) = forms
     assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
     head, claims, signature = form["assertion"].split(".")
@@ -310,7 +325,8 @@ async def test_a_service_account_signs_for_its_token(
     )
     assert json.loads(part(head)) == {"alg": "RS256", "typ": "JWT", "kid": "k1"}
     said = json.loads(part(claims))
-    assert (said["iss"], said["aud"]) == ("robot@example.com", url)
+    assert (said["iss"], said["aud"]) == ("robot@example.com", TOKEN_URL)
+    assert said["scope"] == "https://www.googleapis.com/auth/analytics.readonly"
     assert said["exp"] - said["iat"] == 3600
 
 
@@ -320,14 +336,13 @@ async def test_a_person_may_authorise_google_instead(
     url, forms = google
     names = ("client_id", "client_secret", "refresh_token")
     given = {name: SecretStr(f"my-{name}") for name in names}
-    assert await google_tokens(given, "scope", url).use(plain) == "ya29.x"
+    await reads(url, given)
     assert forms == [{"grant_type": "refresh_token", **{n: f"my-{n}" for n in names}}]
 
 
 @pytest.mark.parametrize("file", ["", "{}", '{"client_email": "x", "private_key": "tell-nobody"}'])
 async def test_what_is_no_key_file_halts_with_words(file: str) -> None:
-    tokens = google_tokens({"service_account": SecretStr(file)}, "scope", "http://127.0.0.1:1/")
     with pytest.raises(LoginRefused) as caught:
-        await tokens.use(plain)
+        await reads("http://127.0.0.1:1", {"service_account": SecretStr(file)})
     assert str(caught.value) == "service_account is no key file of Google"
     assert "tell-nobody" not in repr(caught.value)
