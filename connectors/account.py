@@ -46,8 +46,6 @@ DRAIN_S = 20.0
 RATE_S = 5.0
 PRIORITIES = tuple(Priority)
 KILLED = "sent by a worker that was killed before the answer came"
-FOUND = ("ambiguous_match", "matched_another")
-"""Reasons to park a row of which it is known that it was not applied."""
 Carry = Callable[..., Awaitable[None]]
 LOOK_S = 0.5
 BYTES_MAX = 4_000_000
@@ -319,8 +317,8 @@ class Account:
         self, item: Item, outcome: Outcome, request: Request | None = None, position: int = -1
     ) -> None:
         """A fate that leaves the worker."""
-        if item.doubt and _tells_nothing(outcome):
-            outcome = Unknown(item.doubt)
+        if item.doubt and isinstance(outcome, Returned | Parked):
+            outcome = Unknown(item.doubt)  # neither tells whether it was applied
         self.withdraw(item)
         self._fated += request is not None
         item.attempts += isinstance(outcome, Parked) and request is not None
@@ -515,14 +513,3 @@ class Account:
 
 def _in(wait_s: float) -> int:
     return wall_ms() + int(wait_s * 1000)
-
-
-def _tells_nothing(outcome: Outcome) -> bool:
-    """Of a row that may have been applied: whether it was."""
-    match outcome:
-        case Returned():
-            return True
-        case Parked(code):
-            return code not in FOUND
-        case _:
-            return False

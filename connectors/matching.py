@@ -59,6 +59,7 @@ async def match(
         outcome = verdict(item.row.person, records, key_field, lane.object_type, lane.field)
         match outcome:
             case Parked():
+                item.doubt = ""  # whatever stands there, it was not applied
                 account.settle(item, outcome, request, position)
             case Written(object_id):
                 _adopt(account, item, object_id)
