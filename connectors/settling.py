@@ -102,7 +102,7 @@ def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]
             if request is not None and not isinstance(outcome, Returned):
                 key = (request_id, taken.sync, taken.run)
                 entry = entries.setdefault(key, _Entry(request, [], at_ms))
-                entry.notes.append({**_note(settled, said), "request_id": request_id})
+                entry.notes.append(_note(settled, said, request_id))
     for (request_id, sync, run), (request, notes, at_ms) in entries.items():
         for begin in range(0, len(notes), NOTES_MAX):
             part = notes[begin : begin + NOTES_MAX]
@@ -172,7 +172,7 @@ STANDING = {
 }
 
 
-def _note(settled: Settled, said: Mapping[str, Any]) -> dict[str, Any]:
+def _note(settled: Settled, said: Mapping[str, Any], request_id: str) -> dict[str, Any]:
     """What differs from the defaults of RowNote."""
     item = settled.item
     note = {
@@ -183,6 +183,7 @@ def _note(settled: Settled, said: Mapping[str, Any]) -> dict[str, Any]:
         "standing": STANDING[said["kind"]],
         "position": settled.position,
         "attempts": item.attempts,
+        "request_id": request_id,
     }
     if "code" in said:
         note |= {
