@@ -1,8 +1,9 @@
 """A run that only shows what it would do: everything is decided as ever, and nothing is sent.
 
-Each record ends as `filtered` or `unchanged`, with a code that says what would have become of it:
-would_create, would_update, would_append, would_refuse. Whether an object is there already, the
-platform is asked (`LookUp`), as before a first write. No row is out, owed or next because of it.
+Each record ends as `filtered`, `unchanged` or `stale`, with a code that says what would have become
+of it: would_create, would_update, would_append, would_refuse. Whether an object is there already,
+the platform is asked (`LookUp`), as before a first write. No row is out, owed or next because of
+it.
 """
 
 from typing import Any
@@ -14,6 +15,7 @@ from schemas.journal import Standing
 from schemas.outcomes import OutcomeKind, RecordOutcome
 from streams.steps.catalog import Plan, Shaped
 from streams.steps.rows import Destination, Row, Values
+from streams.steps.sending import only_what_differs
 from streams.steps.values import same
 from streams.steps.work import Work
 
@@ -42,7 +44,7 @@ def show(work: Work, plan: Plan, there: Destination, row: Row, shaped: Shaped) -
     elif plan.fact:
         work.note(row, Standing.filtered, "would_append")
     elif there.object_id and there.written.values:
-        _told(work, plan, row, _newer(there.written, row.fields))
+        _against(work, plan, there, row)
     else:
         field = plan.match or plan.mapping.key
         value = str(values.get(field) or "").strip()
@@ -78,14 +80,21 @@ def answered(work: Work, outcome: RecordOutcome) -> bool:
     return True
 
 
-def _newer(written: Values, fields: Values) -> list[str]:
-    """Fields in which the row differs from what stands there, and is not older."""
-    return [
+def _against(work: Work, plan: Plan, there: Destination, row: Row) -> None:
+    """Held against what we wrote, as a row that goes out is; but what stands there stays so."""
+    stands, lost = there.written, list[str]()
+    copy = Values(stands.at_ms, stands.values, dict(stands.times))
+    fate = only_what_differs(plan, copy, row, lost)
+    if fate is Standing.stale:
+        reason = "the destination has newer values from another object of the person"
+        work.note(row, Standing.stale, "older", field=",".join(sorted(lost)), reason=reason)
+        return
+    differs = [
         name
-        for name, value in fields.values.items()
-        if fields.time(name) >= (written.time(name) if name in written.values else 0)
-        and not (name in written.values and same(written.values[name], value))
+        for name, value in row.fields.values.items()
+        if row.force or name not in stands.values or not same(stands.values[name], value)
     ]
+    _told(work, plan, row, differs if fate is Standing.out else [])
 
 
 def _told(work: Work, plan: Plan, row: Row, differs: list[str]) -> None:

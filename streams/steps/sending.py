@@ -26,6 +26,7 @@ __all__ = [
     "mended",
     "merge",
     "offer",
+    "only_what_differs",
     "owe",
     "park_again",
     "parked_id",
@@ -241,7 +242,7 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
         overlay(work, plan, there, row, "")  # they may have said no while it waited
     lost: list[str] = []
     if there.written.values or there.written.times:
-        fate = _only_what_differs(plan, there.written, row, lost)
+        fate = only_what_differs(plan, there.written, row, lost)
         if fate is Standing.stale:
             reason = "the destination has newer values from another object of the person"
             work.note(row, fate, "older", field=",".join(lost), reason=reason)
@@ -267,7 +268,7 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     work.note(row, Standing.out, code, field=",".join(lost))
 
 
-def _only_what_differs(plan: Plan, written: Values, row: Row, lost: list[str]) -> Standing:
+def only_what_differs(plan: Plan, written: Values, row: Row, lost: list[str]) -> Standing:
     """Leave out of a row what is older than, or equal to, what stands there -> stale, unchanged, or
     out, if something is left to send. What is equal and newer makes what stands there newer.
     `lost` gets the fields whose older value loses against another one."""

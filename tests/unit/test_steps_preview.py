@@ -74,6 +74,31 @@ def test_where_we_have_written_before_nobody_is_asked() -> None:
     assert Desk().fetched(ANN).last()[1] == "looking"
 
 
+def test_what_is_older_than_what_another_object_says_would_be_stale() -> None:
+    desk = Desk("leads", "leads2")
+    desk.event({**ANN, "phone": "9"}, 300, source="hub2")
+    desk.written(desk.row)
+    assert desk.fetched(ANN).last() == ("stale", "older", "Phone")
+    there = desk.person.destinations["sales:Lead"]
+    assert (there.written.values["Phone"], there.written.time("Phone") >> 10) == ("9", 300)
+
+
+def test_a_run_that_sends_what_is_equal_too_says_so() -> None:
+    desk = Desk(force=True)
+    desk.event(ANN, 50)
+    desk.written(desk.row)
+    assert desk.fetched(ANN).last() == ("filtered", "would_update", "Company,Email,LastName,Phone")
+
+
+def test_a_preview_makes_nothing_newer_that_stands_there() -> None:
+    desk = Desk()
+    desk.event(ANN, 50)
+    desk.written(desk.row)
+    before = desk.person.destinations
+    assert desk.fetched(ANN, 500).last() == ("unchanged", "equal", "")
+    assert desk.person.destinations == before
+
+
 def test_a_closed_account_cannot_tell() -> None:
     desk = Desk().fetched(ANN)
     [look] = [s.message for s in desk.sends if isinstance(s.message, LookUp)]
