@@ -1,7 +1,6 @@
 """The process: one worker a platform, in one event loop; start, follow, stop."""
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from connectors.handover import Handover
 from connectors.http import HttpClient
 from connectors.wire import Wire
 from connectors.worker import Worker
+from schemas import collector
 from schemas.codec import Codec
 from schemas.kafka_log import KAFKA_LOG
 from schemas.topics import HANDOVER, commands_of, outcomes_of
@@ -82,7 +82,7 @@ async def serve(config: ConnectorsConfig, codec: Codec, stop: asyncio.Event | No
     changed = asyncio.Event()
     directory.changed.append(changed.set)
     directory.follow()
-    _calm_collector()
+    collector.calm()
     while not stop.is_set():
         await _first(stop, changed)
         changed.clear()
@@ -96,14 +96,6 @@ async def serve(config: ConnectorsConfig, codec: Codec, stop: asyncio.Event | No
     handover.close()
     await directory.close()
     admin.close()
-
-
-def _calm_collector() -> None:
-    """A command of 500 rows is many objects and no cycles: looking for some took a sixth of the
-    time. What was made until now stays for good and is not looked at again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 async def _first(*events: asyncio.Event) -> None:

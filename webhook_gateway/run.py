@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import resource
 import signal
 import socket
@@ -19,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from schemas import topics
+from schemas import collector, topics
 from schemas.codec import Codec
 from schemas.definitions import Definition
 from schemas.follow import Definitions
@@ -171,16 +170,8 @@ async def _start(hooks: Hooks, config: GatewayConfig) -> None:
                         reload, list(definitions.active("connection").values())
                     )
 
-    _calm_collector()
+    collector.calm()
     threading.Thread(target=follow, name="definitions", daemon=True).start()
-
-
-def _calm_collector() -> None:
-    """A hundred events a request are many objects and no cycles: looking for some took a quarter
-    of the time. What was made until now stays for good and is not looked at again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def _read(config: GatewayConfig) -> tuple[Routes, Definitions]:
