@@ -53,10 +53,6 @@ def worth(spec: JobSpec, rows_max: int, waiting: int, part_left: float) -> bool:
     return part_left < SCARCE or waiting >= LARGE * spec.rows_min
 
 
-def _all(outcome: Outcome, items: Sequence[Item]) -> list[Outcome]:
-    return [outcome] * len(items)
-
-
 def poll_s(age_s: float) -> float:
     """How long to wait before a job of this age is asked about again."""
     return min(POLL_MAX_S, max(POLL_MIN_S, POLL_PART * age_s))
@@ -144,7 +140,7 @@ class Jobs:
                 outcomes = await self._ask(job, items)
                 age_s = (wall_ms() - job.since_ms) / 1000
                 if outcomes is None and age_s > GIVE_UP_S:
-                    outcomes = _all(Unknown("the job does not end"), items)
+                    outcomes = uploads.alike(Unknown("the job does not end"), items)
                 if outcomes is None:
                     job.due_s = office.now_s() + poll_s(age_s)
                 else:
@@ -164,7 +160,7 @@ class Jobs:
             account.halt(str(error), misconfigured=True)
             return None
         except KeyError:
-            return _all(Unknown("no such object type here"), items)
+            return uploads.alike(Unknown("no such object type here"), items)
         for item in items:
             account.known(item, spec)
         quota = spec.write_quota
@@ -189,7 +185,7 @@ class Jobs:
             case Retry(why):
                 account.gate.failed(now_s(), why)
             case _:  # it knows no such job, or says nothing of it any more
-                return _all(Unknown("nothing is known of the job any more"), items)
+                return uploads.alike(Unknown("nothing is known of the job any more"), items)
         return None
 
     def _settle(self, job: Job, items: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
@@ -236,7 +232,7 @@ async def upload(
         # Nothing was started, or it was refused. (Started without an answer: the job will tell.)
         for item in items:
             account.intents.void(item.row.row_id)
-        uploads.judge(account, connector, lane, items, _all(outcome, items), request, of)
+        uploads.judge(account, connector, lane, items, uploads.alike(outcome, items), request, of)
         return
     if outcome is None:
         account.gate.answered(office.now_s())

@@ -110,4 +110,5 @@ def _failed(
     account: "Account", client: Client, lane: Lane, items: list[Item], outcome: Outcome,
     request: Request, of: Trail,
 ) -> None:  # fmt: skip
-    uploads.judge(account, client.connector, lane, items, [outcome] * len(items), request, of)
+    outcomes = uploads.alike(outcome, items)
+    uploads.judge(account, client.connector, lane, items, outcomes, request, of)

@@ -33,7 +33,7 @@ from connectors.settling import Request
 if TYPE_CHECKING:
     from connectors.account import Account
 
-__all__ = ["ATTEMPTS_MAX", "UNKNOWN_OBJECT", "judge", "row", "upload"]
+__all__ = ["ATTEMPTS_MAX", "UNKNOWN_OBJECT", "alike", "judge", "row", "upload"]
 
 log = structlog.get_logger("connectors")
 
@@ -57,9 +57,9 @@ async def upload(
         outcomes = await client.connector.upload_batch(lane.object_type, rows)
     except Exception as error:  # noqa: BLE001 - whatever a connector throws is the rows' fault at most
         log.error("connector failed", platform=office.platform, error=type(error).__name__)
-        outcomes = _all(Retry(f"connector failed: {type(error).__name__}"), items)
+        outcomes = alike(Retry(f"connector failed: {type(error).__name__}"), items)
     if len(outcomes) != len(items):
-        outcomes = _all(Retry(f"{len(outcomes)} outcomes for {len(items)} rows"), items)
+        outcomes = alike(Retry(f"{len(outcomes)} outcomes for {len(items)} rows"), items)
     if unsafe:
         outcomes = [
             outcome if row.object_id else _not_again(outcome, of)
@@ -68,7 +68,8 @@ async def upload(
     judge(account, client.connector, lane, items, outcomes, request, of)
 
 
-def _all(outcome: Outcome, items: Sequence[Item]) -> list[Outcome]:
+def alike(outcome: Outcome, items: Sequence[Item]) -> list[Outcome]:
+    """Of the request as a whole: the very same object for every row, as `judge` tells it by."""
     return [outcome] * len(items)
 
 
