@@ -16,7 +16,8 @@ from schemas.journal import FATES, JournalEntry, JournalKind, RowNote, Standing
 __all__ = ["Span", "Spans"]
 
 KEPT_MAX = 50_000
-"""Events whose rows are under way; and events of which a row was read first. The oldest go."""
+"""Events whose rows are under way; of which a row was read first; and that leave no trace. Of each
+the oldest go."""
 TOLD = frozenset({JournalKind.admitted, JournalKind.decided, JournalKind.settled})
 RATIO_BITS = 64
 
@@ -60,11 +61,12 @@ class Spans:
         self._below = int(ratio * (1 << RATIO_BITS))
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._early: OrderedDict[str, list[_Note]] = OrderedDict()
+        self._left: OrderedDict[str, None] = OrderedDict()
 
     def take(self, message: Message | None, written_ms: int) -> list[Span]:
         """`written_ms`: the record's own time."""
         match message:
-            case PlatformEvent() if message.trace:
+            case PlatformEvent() if message.trace or not message.run:
                 return self._event(message, written_ms)
             case JournalEntry(kind=kind, run="") if kind in TOLD:  # of runs nothing is traced
                 return [span for note in message.rows for span in self._note(_Note(message, note))]
@@ -75,6 +77,8 @@ class Spans:
         early = self._early.pop(event.event_id, [])
         trace = _parse(event.trace)
         if trace is None or trace[0] & ((1 << RATIO_BITS) - 1) >= self._below:
+            self._left[event.event_id] = None  # what is told of it later is nothing read early
+            _bound(self._left)
             return []
         if event.event_id in self._seen:
             return []
@@ -95,8 +99,9 @@ class Spans:
         entry, note = told
         seen = self._seen.get(note.event_id)
         if seen is None:
-            self._early.setdefault(note.event_id, []).append(told)
-            _bound(self._early)
+            if note.event_id not in self._left:
+                self._early.setdefault(note.event_id, []).append(told)
+                _bound(self._early)
             return []
         about = {
             **seen.about, "syncline.sync": entry.sync, "syncline.row_id": note.row_id,

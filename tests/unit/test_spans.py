@@ -24,9 +24,11 @@ def entry(kind: JournalKind, at_ms: int, *notes: RowNote, sync: str = "leads") -
     return JournalEntry(kind=kind, at_ms=at_ms, sync=sync, rows=list(notes))
 
 
-def note(standing: Standing, row: str = "r1", was: str = "", request: str = "") -> RowNote:
+def note(
+    standing: Standing, row: str = "r1", was: str = "", request: str = "", name: str = "e1"
+) -> RowNote:
     return RowNote(
-        row_id=row, event_id="e1", standing=standing, was=was, code="why", request_id=request
+        row_id=row, event_id=name, standing=standing, was=was, code="why", request_id=request
     )
 
 
@@ -85,6 +87,19 @@ def test_what_is_not_sampled_or_of_no_trace_is_left_alone() -> None:
     assert told(event(), OUT, spans=Spans(ratio=0.0)) == {}
     run = OUT.model_copy(update={"run": "leads-1"})
     assert set(told(event(), run)) == {"receive hub"}
+
+
+def test_what_is_left_alone_does_not_push_out_what_was_read_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("audit.spans.KEPT_MAX", 2)
+    spans = Spans()
+    told(OUT, spans=spans)
+    for trace in ("", f"00-{TRACE}-{PARENT}-00", "nonsense"):
+        name = f"left {trace}"
+        left = entry(JournalKind.decided, 1_200, note(Standing.out, name, name=name))
+        assert told(event(name, trace), left, spans=spans) == {}
+    assert set(told(event(), spans=spans)) == {"receive hub", "decide leads"}
 
 
 def test_the_share_is_of_traces() -> None:
