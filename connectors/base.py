@@ -32,6 +32,7 @@ __all__ = [
     "PlatformError",
     "Row",
     "Spec",
+    "field_found",
     "iso",
     "milliseconds",
 ]
@@ -214,6 +215,12 @@ class Found:
         platforms that compare text without case."""
         value = str(msgspec.json.decode(self.values).get(field) or "")
         return replace(self, key=asked.get(value.lower(), value))
+
+
+def field_found(name: str, entry: Any) -> Found:
+    """A field of the list, as `FieldsOf` answers."""
+    raw = msgspec.json.encode(entry)
+    return Found(name, raw, raw)
 
 
 def iso(at_ms: int) -> str:

@@ -28,12 +28,13 @@ from connectors.base import (
     PlatformError,
     Row,
     Spec,
+    field_found,
 )
 from connectors.declared_checks import problems
 from connectors.declared_errors import outcome_of, rule_of, there_already
 from connectors.declared_forms import as_text, compiled, holds, look
 from connectors.declared_model import Description, Read
-from connectors.declared_pages import entries, field_found, following
+from connectors.declared_pages import entries, following
 from connectors.declared_rows import Known, Shape, Way
 from connectors.outcome import Outcome
 from schemas.yamlfile import ConfigInvalid, read_yaml, validated

@@ -3,13 +3,11 @@
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import msgspec
-
-from connectors.base import Found, PlatformError
+from connectors.base import PlatformError
 from connectors.declared_forms import MISSING, as_text, look
 from connectors.declared_model import Cursor, Read
 
-__all__ = ["entries", "field_found", "following"]
+__all__ = ["entries", "following"]
 
 
 def entries(answer: Any, read: Read) -> list[Any]:
@@ -38,9 +36,3 @@ def following(
     if cursor.parameter and after:
         after = parse_qs(urlsplit(after).query).get(cursor.parameter, [""])[0]
     return after, not after
-
-
-def field_found(name: str, entry: Any) -> Found:
-    """A field of the list, as `FieldsOf` answers."""
-    raw = msgspec.json.encode(entry)
-    return Found(name, raw, raw)

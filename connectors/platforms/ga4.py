@@ -33,6 +33,7 @@ from connectors.base import (
     PlatformError,
     Row,
     Spec,
+    field_found,
 )
 from connectors.google import SECRETS, SECRETS_INSTEAD, TOKEN_URL, statement
 from connectors.http import told
@@ -302,7 +303,7 @@ class GA4:
         said = (await self._data("GET", "/metadata")).json()
         return Page(
             [
-                Found(one["apiName"], (raw := msgspec.json.encode(one)), raw)
+                field_found(one["apiName"], one)
                 for kind in ("dimensions", "metrics")
                 for one in said.get(kind, ())
             ]
@@ -315,7 +316,7 @@ class GA4:
         else:
             await self._names()
         names = FIELDS.split()
-        return Page([Found(n, (raw := msgspec.json.encode({"name": n})), raw) for n in names])
+        return Page([field_found(n, {"name": n}) for n in names])
 
     async def _data(self, method: str, call: str, json: Any = None) -> Answer:
         if not self.config.property_id or self._secrets.keys() <= {"api_secret"}:

@@ -30,6 +30,7 @@ from connectors.base import (
     PlatformError,
     Row,
     Spec,
+    field_found,
     iso,
     milliseconds,
 )
@@ -112,7 +113,7 @@ class Mailchimp:
             case FieldsOf():
                 body = await self._call("GET", "/merge-fields", params={"count": str(PAGE_RECORDS)})
                 fields = msgspec.json.decode(body)["merge_fields"]
-                return Page([Found(f["tag"], (raw := msgspec.json.encode(f)), raw) for f in fields])
+                return Page([field_found(f["tag"], f) for f in fields])
 
     def map_fields(self, object_type: str, row: Row) -> dict[str, Any]:
         """Dots nest: `merge_fields.FNAME`. Mailchimp clears a merge field by an empty text."""

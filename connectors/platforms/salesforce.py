@@ -23,13 +23,13 @@ from connectors.base import (
     Count,
     Fetch,
     FieldsOf,
-    Found,
     Http,
     ObjectSpec,
     Page,
     PlatformError,
     Row,
     Spec,
+    field_found,
     iso,
 )
 from connectors.oauth import LoginRefused, Tokens, login
@@ -128,9 +128,7 @@ class Salesforce:
             case FieldsOf(object_type=kind):
                 answer = await self._send("GET", f"/sobjects/{kind}/describe")
                 fields = answer.json()["fields"]
-                return Page(
-                    [Found(f["name"], (raw := msgspec.json.encode(f)), raw) for f in fields]
-                )
+                return Page([field_found(f["name"], f) for f in fields])
 
     async def _changes(self, kind: str, cursor: str, fields: tuple[str, ...], limit: int) -> Page:
         """One page: the next of a query that is under way (QueryMore), else a new query that goes

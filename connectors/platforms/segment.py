@@ -21,7 +21,17 @@ from zlib import crc32
 import msgspec
 from pydantic import BaseModel, Field, SecretStr
 
-from connectors.base import Fetch, FieldsOf, Found, Http, ObjectSpec, Page, PlatformError, Row, Spec
+from connectors.base import (
+    Fetch,
+    FieldsOf,
+    Http,
+    ObjectSpec,
+    Page,
+    PlatformError,
+    Row,
+    Spec,
+    field_found,
+)
 from connectors.outcome import Accepted, Halted, Outcome, Parked, Retry, Throttled, TooLarge
 from ratelimits.headers import retry_after_s
 
@@ -97,7 +107,7 @@ class Segment:
             if error.status != 400:  # no page says what an empty batch is; a 400 is an answer too
                 raise
         names = FIELDS[request.object_type].split()
-        return Page([Found(n, (raw := msgspec.json.encode({"name": n})), raw) for n in names])
+        return Page([field_found(n, {"name": n}) for n in names])
 
     def map_fields(self, object_type: str, row: Row) -> dict[str, Any]:
         """A call of this type, without its messageId. Dots nest. Null clears a trait; a property

@@ -156,7 +156,6 @@ def claim(link: Link, made: LinkClaim, catalog: Catalog, out: Outputs) -> Link:
 
 def merged(link: Link, told: ObjectMerged, catalog: Catalog, out: Outputs) -> Link:
     """This object is another one now, or that one asks whose this was. A repeat changes nothing."""
-    link.became = told.into if told.person else link.became
     if link.state == "new" and told.person:
         link = _linked(link, told.person, catalog, out, ())
     if link.state == "linked":

@@ -350,7 +350,7 @@ class Link(Struct, array_like=True):
     join: str = ""
     """Another person who owns the identity too: a join is proposed."""
     became: str = ""
-    """Object that it was merged into, or whose id it has now."""
+    """Not used any more: rows are arrays, so its place stays."""
     mended: list[str] = field(default_factory=list[str])
     """Last event ids parked here that were released or discarded."""
     asked_by: list[bytes] = field(default_factory=list[bytes])
