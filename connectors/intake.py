@@ -197,27 +197,27 @@ class Intake:
         self._polled_s = time.monotonic()
 
     def _committed(self, parts: list[TopicPartition]) -> list[TopicPartition]:
-        """Stable offsets, with their metadata: waits while a predecessor's transaction is open."""
+        """Stable offsets, with their metadata: waits while a predecessor's transaction is open, and
+        while a topic that was made just now has no leader."""
         deadline = time.monotonic() + CHUNK_S
         while True:
             try:
                 committed = self.consumer.committed(parts, timeout=2.0)
-            except KafkaException as error:
-                why = error.args[0]
-            else:
                 why = next((part.error for part in committed if part.error is not None), None)
                 if why is None:
                     return [self._begun(part) for part in committed]
+            except KafkaException as error:
+                why = error.args[0]
             self._polled_s = time.monotonic()
             if self._polled_s > deadline:
                 raise KafkaException(why)
-            log.info("waits for stable offsets", topic=self._topic, why=str(why))
+            log.info("waits for offsets", topic=self._topic, why=str(why))
             self._stopping.wait(0.1)
 
     def _begun(self, part: TopicPartition) -> TopicPartition:
         """Where nothing was ever committed, the first message that is kept."""
         if part.offset < 0:
-            part.offset, _ = self.consumer.get_watermark_offsets(part, timeout=5.0)
+            part.offset, _ = self.consumer.get_watermark_offsets(part, timeout=2.0)
         return part
 
     def _on_revoke(self, consumer: Consumer, parts: list[TopicPartition]) -> None:
