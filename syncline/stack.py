@@ -270,7 +270,7 @@ class Stack:
     def _create_internal_topics(self) -> None:
         """Made on demand they cost the first group 3 s and the first transaction 1 s."""
         admin = self._admin()
-        there = admin.list_topics(timeout=5).topics
+        there = admin.list_topics(timeout=READY_S).topics
         config = {"cleanup.policy": "compact", "segment.bytes": str(16 * embedded.MIB)}
         wanted = [
             NewTopic(name, count, 1, config=config)

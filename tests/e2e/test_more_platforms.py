@@ -107,6 +107,9 @@ def process(folder: Path, name: str) -> Iterator[Path]:
         try:
             yield log
             assert ours.poll() is None, log.read_text()[-3000:]
+        except BaseException:
+            print(f"the end of {log.name}:", log.read_text()[-5000:], sep="\n")
+            raise
         finally:
             ours.terminate()
 

@@ -306,6 +306,7 @@ def test_up_runs_until_it_is_told_to_stop(java_files: None, tmp_path: Path) -> N
         try:
             assert up.stdout is not None
             servers = up.stdout.readline().strip().partition("=")[2]
+            assert servers, f"up ended: {up.communicate(timeout=WAIT_S)}"
             state = running(tmp_path / ".syncline" / "stack")
             assert state is not None
             assert servers == state.bootstrap_servers
