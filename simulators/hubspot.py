@@ -18,6 +18,8 @@ Our reading where the pages are silent
 - without a trace id on every input one bad input refuses the whole batch: 400, nothing written;
   "no partial upserts by email" means the same for `idProperty: email`, trace ids or not
 - an older lifecycle stage is ignored without an error
+- of two contacts that are merged the one that stays takes what it has no value of; the other's id
+  reads as the one that stays
 - an upsert's result holds the properties that were sent, and HubSpot's own three
 - addresses are unique for whoever writes by API, without regard to case; contacts that were there
   before may share one
@@ -123,10 +125,12 @@ class HubSpot(Platform):
         self._contacts, self._next_id, self._expired = contacts, FIRST_ID, False
         self.events = Events(self)
         self.told: dict[str, CustomEvent] = {}
+        self.merged: dict[str, str] = {}  # id that is gone -> id that stays
         self.fill()
 
     def fill(self) -> None:
         self.told.clear()
+        self.merged.clear()
         for contact in each(self._contacts):
             values: dict[str, Any] = dict(contact.properties)
             self.store.seed(contact.id, values, contact.created_ms, contact.updated_ms)
@@ -499,7 +503,8 @@ class HubSpot(Platform):
     # -- a person in the CRM
 
     def act(self, call: Call, acts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """`{"id", "properties"}`, `{"create": {…}}` or `{"delete": id}`, in order, all now.
+        """`{"id", "properties"}`, `{"create": {…}}`, `{"delete": id}`, or
+        `{"merge": id, "into": id}`: in order, all now.
 
         -> `[{"id", "occurred_ms"}]`; an id that does not exist gives `{"error"}`.
         """
@@ -508,15 +513,27 @@ class HubSpot(Platform):
             obj: Obj | None = None
             if "create" in wish:
                 obj = self.write(call, row, None, dict(wish["create"]), "CRM_UI")
-            elif (obj := self._find(str(wish.get("id", wish.get("delete"))), None)) is None:
+            elif (obj := self._find(_named(wish), None)) is None:
                 done.append({"error": "no such contact"})
                 continue
+            elif "merge" in wish:
+                if (gone := self._find(str(wish["merge"]), None)) in (None, obj):
+                    done.append({"error": "no such contact"})
+                    continue
+                self._merge(call, row, gone, obj)
             elif "delete" in wish:
                 self._archive(call, row, obj, "CRM_UI")
             else:
                 self.write(call, row, obj, dict(wish["properties"]), "CRM_UI")
             done.append({"id": obj.id, "occurred_ms": call.at_ms})
         return done
+
+    def _merge(self, call: Call, row: int, gone: Obj, obj: Obj) -> None:
+        taken = {n: v for n, v in gone.values.items() if n not in obj.values}
+        self.merged[gone.id] = obj.id
+        self.store.archive(call, row, gone)
+        self.store.update(call, row, obj, taken)
+        self.events.merged(call, gone, obj, len(taken))
 
     # -- small things
 
@@ -526,6 +543,8 @@ class HubSpot(Platform):
 
     def _find(self, value: str, by: str | None) -> Obj | None:
         if by in (None, "hs_object_id"):
+            while value in self.merged:
+                value = self.merged[value]
             obj = self.store.objects.get(value)
             return None if obj is None or obj.archived else obj
         index = self.store.indexes.get(str(by))
@@ -582,6 +601,11 @@ class HubSpot(Platform):
 
     def malformed(self, call: Call, problem: Exception) -> Answer:
         return self._invalid(call, f"Invalid input JSON: {problem}")
+
+
+def _named(wish: Mapping[str, Any]) -> str:
+    """The contact that an act is about; of a merge the one that stays."""
+    return str(wish.get("into", wish.get("id", wish.get("delete"))))
 
 
 def _number(platform: HubSpot, call: Call, text: str, name: str, most: int) -> int:

@@ -6,7 +6,8 @@ Behaves as these pages say (read 2026-08)
 - https://developer.salesforce.com/docs/atlas.en-us.salesforce_app_limits_cheatsheet.meta/: limits,
   `Sforce-Limit-Info`, 16,384 bytes of URI and headers
 - https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/errorcodes.htm
-- salesforce_fields.py: fields, ids, the checks of a record; soql.py: queries
+- salesforce_fields.py: fields, ids, the checks of a record; soql.py: queries;
+  salesforce_outbound.py: outbound messages
 
 Quotas: `day` (100,000 requests in any 24 h) and `long` (no new request while 25 have been running
 for 20 s or longer); both answer 403 REQUEST_LIMIT_EXCEEDED, told apart by the message. Logging in,
@@ -44,6 +45,7 @@ from simulators.salesforce_fields import (
     looks_like_id,
     new_id,
 )
+from simulators.salesforce_outbound import Events
 from simulators.server import Answer, Call, Platform, Refused, Source, each
 from simulators.store import Index, Obj, Store
 
@@ -126,7 +128,7 @@ class Salesforce(Platform):
         quota: Mapping[str, str] | None = None,
         script: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        self._organisation = organisation
+        self.organisation = organisation
         self.app = app(client_id, client_secret, refresh_token, organisation, token_ttl_s, rotates)
         self.duplicate_rule = duplicate_rule
         stores = {
@@ -138,6 +140,7 @@ class Salesforce(Platform):
         self._cursors: dict[str, tuple[soql.Query, list[Obj]]] = {}
         self.bulk = Jobs(self._settle_in_job, job_s)
         self._creating: dict[str, int] = {}  # external id -> the running request that made it
+        self.events = Events(self)
         self.fill()
 
     def fill(self) -> None:
@@ -146,6 +149,12 @@ class Salesforce(Platform):
             number = len(self.store.numbered)
             values: dict[str, Any] = dict(lead.values)
             self.store.seed(new_id("Lead", number), values, lead.created_ms, lead.created_ms)
+
+    def outbox(self) -> Events:
+        return self.events
+
+    async def stop(self) -> None:
+        await self.events.stop()
 
     # -- who may, and how much
 
@@ -169,7 +178,7 @@ class Salesforce(Platform):
         self._cursors.clear()
 
     def log_in(self, call: Call) -> Answer:
-        return log_in(self.app, self._organisation, call)
+        return log_in(self.app, self.organisation, call)
 
     def limits(self, call: Call) -> list[Window]:
         if call.path.startswith("/services/oauth2/") or call.path.rstrip("/").endswith(
@@ -315,6 +324,14 @@ class Salesforce(Platform):
         return None
 
     def _write(
+        self, call: Call, row: int, kind: str, target: Obj | None, values: dict[str, Any]
+    ) -> Obj:
+        obj = self._stored(call, row, kind, target, values)
+        if not call.dry:
+            self.events.saved(kind, obj)
+        return obj
+
+    def _stored(
         self, call: Call, row: int, kind: str, target: Obj | None, values: dict[str, Any]
     ) -> Obj:
         store = self.stores[kind]

@@ -1,4 +1,4 @@
-"""Webhooks leave the fake HubSpot and the fake Mailchimp as their pages say."""
+"""Webhooks leave the fake HubSpot, Mailchimp and Salesforce as their pages say."""
 
 import asyncio
 import base64
@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -244,10 +245,44 @@ async def test_mailchimp_gives_up_at_410(
     assert len(listener.requests) == 1, "the webhook is off, without a retry"
 
 
-async def test_salesforce_sends_none() -> None:
-    async with (
-        Salesforce().serve() as url,
-        httpx.AsyncClient(base_url=url, verify=False) as client,
-    ):
-        answer = await client.post("/_sim/webhook", json={"url": "http://127.0.0.1:9"})
-    assert answer.status_code == 400
+async def test_salesforce_tells_each_save_as_the_record_stands_then(
+    hook: tuple[Listener, str],
+) -> None:
+    listener, url = hook
+    async with Salesforce().serve() as base, httpx.AsyncClient(base_url=base, verify=False) as org:
+        fields = ["LastName", "Company", "City"]
+        target = {"url": url, "paused": True, "options": {"fields": fields}}
+        await org.post("/_sim/webhook", json=target)
+        made = {"LastName": "Ng", "Company": "Lamb & <Co>"}
+        [lead] = (await org.post("/_sim/act", json={"create": made})).json()["acted"]
+        change = {"id": lead["id"], "fields": {"Company": "Ærø"}}
+        await org.post("/_sim/act", json=[change, change])
+        await org.post("/_sim/webhook", json={**target, "paused": False})
+        await _settled(org)
+    [(body, _)] = listener.requests
+    sent = ElementTree.fromstring(body).iter(
+        "{http://soap.sforce.com/2005/09/outbound}Notification"
+    )
+    told = [[(e.tag.rpartition("}")[2], e.text) for e in n.iter()] for n in sent]
+    assert len({dict(one)["Id"] for one in told}) == 1
+    assert len({dict(one[:2])["Id"] for one in told}) == 3, "an id of its own each"
+    names = [name for name, _ in told[0][2:]]
+    assert names == ["sObject", "Id", "LastName", "Company", "SystemModstamp"], "City is empty"
+    assert {dict(one)["Company"] for one in told} == {"Ærø"}
+
+
+async def test_two_contacts_become_one(web: httpx.AsyncClient, hook: tuple[Listener, str]) -> None:
+    listener, url = hook
+    await web.post("/_sim/act", json={"id": "1002", "properties": {"city": "Oslo"}})
+    await web.post("/_sim/webhook", json={"url": url})
+    acts = [{"merge": "1002", "into": "1001"}, {"merge": "1002", "into": "1001"}]
+    acted = (await web.post("/_sim/act", json=acts)).json()["acted"]
+    assert "error" in acted[1]
+    await _settled(web)
+    [told] = listener.events
+    assert told["subscriptionType"] == "contact.merge"
+    assert (told["primaryObjectId"], told["mergedObjectIds"]) == (1001, [1002])
+    both = [(await web.get(f"{CONTACTS}/{i}?properties=city,company")).json() for i in (1001, 1002)]
+    assert [one["id"] for one in both] == ["1001", "1001"]
+    assert both[0]["properties"]["city"] == "Oslo"
+    assert both[0]["properties"]["company"] == "old"
