@@ -5,9 +5,7 @@ written: docs/add-a-platform.md. `load` reads it and names every mistake with it
 makes the connector class of it, which keeps the contract of `base.py` like any other.
 """
 
-import asyncio
 import base64
-import contextvars
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -36,6 +34,7 @@ from connectors.declared_forms import as_text, compiled, holds, look
 from connectors.declared_model import Description, Read
 from connectors.declared_pages import entries, following
 from connectors.declared_rows import Known, Shape, Way
+from connectors.oauth import Granted, Tokens, granted, newest
 from connectors.outcome import Outcome
 from schemas.yamlfile import ConfigInvalid, read_yaml, validated
 
@@ -121,8 +120,7 @@ class Declared:
         auth = self.description.auth
         self.config, self.http, self._secrets = config, http, secrets
         self._option = config.model_dump()
-        self._token: SecretStr | None = None
-        self._renewing = asyncio.Lock()
+        self._tokens = None if auth.login is None else Tokens(self._login, expired=self._expired)
         self._proof = compiled({**self.description.headers, **auth.headers})
         self._basic = compiled(auth.basic)
 
@@ -219,49 +217,41 @@ class Declared:
     ) -> Any:
         """The decoded answer. With a fresh token where ours has expired: once, then it stands."""
         params = {name: text for name, value in query.items() if (text := as_text(value))}
-        for last in (False, True):
-            token = self._token
-            try:
-                headers = await self._headers()
-                token = self._token
-                answer = await self.http.request(
-                    method, path, params=params or None, json=body, headers=headers
-                )
-                return _good(answer, {**self.description.success, **marks})
-            except PlatformError as error:
-                rule = rule_of(self.description.errors, error)
-                if last or rule is None or rule.is_ != "renew":
-                    raise
-                if self._token is token:  # nobody else has renewed it meanwhile
-                    self._token = None
-        raise AssertionError("unreachable")
 
-    async def _headers(self) -> dict[str, str]:
-        known: Known = {n: s.get_secret_value() for n, s in self._secrets.items()}
+        async def send(token: SecretStr | None) -> Any:
+            answer = await self.http.request(
+                method, path, params=params or None, json=body, headers=self._headers(token)
+            )
+            return _good(answer, {**self.description.success, **marks})
+
+        return await (send(None) if self._tokens is None else self._tokens.use(send))
+
+    def _expired(self, error: PlatformError) -> bool:
+        rule = rule_of(self.description.errors, error)
+        return rule is not None and rule.is_ == "renew"
+
+    def _headers(self, token: SecretStr | None) -> dict[str, str]:
+        known: Known = {n: secret.get_secret_value() for n, secret in self._secrets.items()}
         known["option"] = self._option
-        if self.description.auth.login is not None:
-            async with self._renewing:  # one asks for a token, the others have it too
-                self._token = self._token or await self._login(known)
-            known["token"] = self._token.get_secret_value()
+        if token is not None:
+            known["token"] = token.get_secret_value()
         filled: dict[str, str] = self._proof(known)
         if pair := str(self._basic(known)):
             filled["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         return filled
 
-    async def _login(self, known: Known) -> SecretStr:
-        """A request that no quota counts: token endpoints stand beside the API."""
+    async def _login(self) -> Granted:
+        """Raises PlatformError, which the error table judges as any other."""
         login = self.description.auth.login
         assert login is not None
+        secrets = {n: newest(self._secrets, n).get_secret_value() for n in self._secrets}
+        known: Known = {**secrets, "option": self._option}
         path = compiled(login.path, path=True)(known)
         query, form = compiled(login.query)(known), compiled(login.form)(known)
-        request = self.http.request(login.method, path, params=query or None, form=form or None)
-        # In a context of its own, outside of any trail: no quota is waited for while others wait
-        # for this token and hold what they paid for.
-        answer = await asyncio.create_task(request, context=contextvars.Context())
-        token = look(answer.json(), login.token)
-        if not isinstance(token, str) or not token:
-            raise PlatformError(answer.status, "the login gave no token", answer.headers)
-        return SecretStr(token)
+        answer = await self.http.request(
+            login.method, path, params=query or None, form=form or None
+        )
+        return granted(answer)
 
 
 def _given(read: T | None) -> T:

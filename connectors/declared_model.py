@@ -51,13 +51,13 @@ class OptionForm(_Closed):
 
 
 class Login(_Closed):
-    """A request that gives a token, before the first one and whenever a rule says `renew`."""
+    """A request that gives a token (RFC 6749: `access_token`, `expires_in`), before the first one,
+    shortly before it ends, and whenever a rule says `renew`."""
 
     method: Literal["GET", "POST"] = "POST"
     path: Text
     form: dict[str, Text] = Field(default={}, description="Form fields; they may hold secrets.")
     query: dict[str, Text] = Field(default={}, description="For what is not secret.")
-    token: Path = Field(default="access_token", description="Path of the token in the answer.")
 
 
 class Auth(_Closed):

@@ -121,15 +121,19 @@ class Tokens:
     """The access token of one connection. Used in one event loop."""
 
     def __init__(
-        self, get: Callable[[], Awaitable[Granted]], now_s: Callable[[], float] = time.monotonic
+        self,
+        get: Callable[[], Awaitable[Granted]],
+        now_s: Callable[[], float] = time.monotonic,
+        expired: Callable[[PlatformError], bool] = lambda error: error.status == 401,
     ) -> None:
-        """`get`: asks for a new one (`login`). `now_s`: monotonic."""
-        self._get, self._now_s = get, now_s
+        """`get`: asks for a new one (`login`). `now_s`: monotonic. `expired`: whether an answer
+        says that a token is good no more."""
+        self._get, self._now_s, self._expired = get, now_s, expired
         self._held: _Held | None = None
         self._asking: asyncio.Task[SecretStr] | None = None
 
     async def use(self, send: Callable[[SecretStr], Awaitable[T]]) -> T:
-        """Whatever `send` gives with a good token; once more with a fresh one after a 401.
+        """Whatever `send` gives with a good token; once more with a fresh one where it has expired.
 
         Raises PlatformError as `send` does, or LoginRefused.
         """
@@ -137,7 +141,7 @@ class Tokens:
         try:
             return await send(token)
         except PlatformError as error:
-            if error.status != 401 or isinstance(error, LoginRefused):
+            if not self._expired(error):
                 raise
         self.refused(token)
         return await send(await self.token())

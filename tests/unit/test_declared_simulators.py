@@ -142,7 +142,8 @@ async def test_what_is_no_request_of_theirs_is_refused(name: str) -> None:
     place = DECLARED[name]
     async with connected(name, platform) as connector:
         await connector.upload_batch(place.object_type, [place.row(1)])  # logs in where needed
-        headers = await connector._headers()
+        token = await connector._tokens.token() if connector._tokens else None
+        headers = connector._headers(token)
     headers["content-type"] = "application/json"
     async with client(platform, headers) as web:
         nowhere = await web.get("/nowhere")
