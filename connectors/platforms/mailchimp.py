@@ -148,15 +148,16 @@ class Mailchimp:
         return [verdicts.get(str(m.get("email_address", "")).lower(), missing) for m in members]
 
     async def _rename(self, object_type: str, row: Row) -> Outcome:
-        """PUT on the old hash moves the member; where the old one is gone already (a repeat whose
-        answer was lost), the same PUT on the new hash upserts it."""
+        """PUT on the old hash moves the member. Where the old one is gone already (a repeat whose
+        answer was lost), or the new address is a member by itself (both were one person's), the
+        same PUT on the new hash upserts that one."""
         member = self.map_fields(object_type, row)
         new = address_hash(str(member["email_address"]))
         try:
             try:
                 await self._call("PUT", f"/members/{row.object_id}", member)
             except PlatformError as error:
-                if error.status != 404:
+                if error.status != 404 and not _is_taken(error):
                     raise
                 await self._call("PUT", f"/members/{new}", member)
         except PlatformError as error:
@@ -192,6 +193,11 @@ class Mailchimp:
             method, self._list + path, json=json, params=params, headers=headers
         )
         return answer.body
+
+
+def _is_taken(error: PlatformError) -> bool:
+    """Its address is another member's."""
+    return isinstance(error.body, dict) and error.body.get("title") == "Member Exists"
 
 
 def is_rename(row: Row) -> bool:

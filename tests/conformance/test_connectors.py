@@ -57,6 +57,18 @@ async def test_a_new_address_renames_the_member(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("name", ["mailchimp"])
+async def test_a_new_address_that_is_a_member_is_taken_up(bench: Bench) -> None:
+    """As after a merge: both were one person's. The member at the old address stays as it is."""
+    old, new = address_hash("person0@example.com"), address_hash("person1@example.com")
+    await bench.upload(bench.place.rows(2))
+    moved = bench.place.row(0, "Bea", object_id=old, address="person1@example.com")
+    assert await bench.upload([moved]) == [Written(new)]
+    objects = bench.platform.store.objects
+    assert objects[new].values["FNAME"] == "Bea"
+    assert objects[old].values["email_address"] == "person0@example.com"
+
+
+@pytest.mark.parametrize("name", ["mailchimp"])
 async def test_who_left_is_not_subscribed_again(bench: Bench) -> None:
     await bench.upload([bench.place.row(0)])
     bench.platform.perform([{"kind": "unsubscribe", "email": "person0@example.com"}])
