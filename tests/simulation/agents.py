@@ -49,19 +49,19 @@ class Agent:
     history: list[Entry] = field(default_factory=list)
     """Everything that the agents of this name have committed, in the order of their commits."""
     crashes: int = 0
+    unread: int = 0
+    """Entries of all inputs past what is committed."""
 
     def __post_init__(self) -> None:
         self.offsets = dict.fromkeys(self.inputs, 0)
         self.logs = [(topic, self.log.entries[topic, self.partition]) for topic in self.inputs]
+        for topic in self.inputs:
+            self.log.readers[topic, self.partition].append(self)
 
     def backlog(self) -> list[str]:
         """Topics with something to read."""
         offsets = self.offsets
         return [topic for topic, entries in self.logs if len(entries) > offsets[topic]]
-
-    def busy(self) -> bool:
-        offsets = self.offsets
-        return any(len(entries) > offsets[topic] for topic, entries in self.logs)
 
     def step(self, draw: random.Random, crash: float) -> bool:
         """One chunk of one topic; with probability `crash` it dies before its commit. -> has run"""
@@ -85,6 +85,7 @@ class Agent:
         self.log.commit(chunk.close())
         overlay.commit()
         self.offsets[topic] = at + len(entries)
+        self.unread -= len(entries)
         self.history += entries
         return True
 

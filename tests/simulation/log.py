@@ -3,7 +3,7 @@
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from schemas.base import Message
 from schemas.journal import JournalEntry, JournalKind
@@ -18,11 +18,17 @@ class Entry(NamedTuple):
     message: Message | None
 
 
+class Reader(Protocol):
+    unread: int
+
+
 class Log:
     """Topics as lists of entries; what is appended in one call is one transaction."""
 
     def __init__(self) -> None:
         self.entries: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+        self.readers: dict[tuple[str, int], list[Reader]] = defaultdict(list)
+        """Who is told of what is appended to a partition."""
         self.commits = 0
         """Transactions so far."""
         self.joined: list[tuple[int, JournalEntry]] = []
@@ -35,7 +41,10 @@ class Log:
             if isinstance(message, JournalEntry) and message.kind in JOINS:
                 self.joined.append((self.commits, message))
             partition = partition_of(send.key) if send.partition is None else send.partition
-            self.entries[send.topic, partition].append(Entry(send.key, send.message))
+            place = send.topic, partition
+            self.entries[place].append(Entry(send.key, message))
+            for reader in self.readers.get(place, ()):
+                reader.unread += 1
 
     def all(self, topic: str) -> list[Entry]:
         """Every entry of a topic; in order within a partition, hence within a key."""

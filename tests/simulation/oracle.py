@@ -44,11 +44,12 @@ class Story:
 
     event: PlatformEvent
     sync: str
+    received: int = 0
+    """How often."""
     notes: list[RowNote] = field(default_factory=list)
-
-    @property
-    def last(self) -> RowNote | None:
-        return self.notes[-1] if self.notes else None
+    last: RowNote | None = None
+    fate: tuple[Standing, str] | None = None
+    """Its own, or that of the record that carries it; and which that is."""
 
 
 @dataclass
@@ -74,9 +75,10 @@ def judge(world: World, *, healed: bool) -> list[str]:
     problems += judge_joins(world, persons, healed=healed)
     problems += _order(world, persons)
     problems += [f"P6 {k}: read twice at a time" for w in world.workers for k in w.read_twice]
-    wishes = _wishes(world, stories, persons)
-    problems += [*_verdicts(stories, wishes, persons), *_ends(world)]
+    problems += _ends(world)
     if healed:
+        wishes = _wishes(world, stories, persons)
+        problems += _verdicts(stories, wishes, persons)
         problems += _contents(world, stories, wishes, persons)
         problems += _truth(world, stories, persons)
         problems += _consent(world, stories, persons)
@@ -159,22 +161,19 @@ def _stories(world: World) -> dict[str, Story]:
         event = _event(entry.message)
         for sync in _wanted(world, event):
             row = _row_id(event.event_id, sync)
-            stories.setdefault(row, Story(event, sync))
+            story = stories.get(row)
+            if story is None:
+                story = stories[row] = Story(event, sync)
+            story.received += 1
     return stories
 
 
 def _balance(world: World, stories: dict[str, Story]) -> Iterator[str]:
-    received = Counter(
-        _row_id(e.event_id, sync)
-        for e in (_event(x.message) for x in world.log.all(events_of("hubspot")))
-        for sync in _wanted(world, e)
-    )
     begun: Counter[str] = Counter()
     for entry, note in _notes(world):
         if note.code == "resent" and note.row_id not in stories:
             # a record that a join has made: it stands on no topic of events
-            stories[note.row_id] = Story(_NO_EVENT, entry.sync)
-            received[note.row_id] += 1
+            stories[note.row_id] = Story(_NO_EVENT, entry.sync, received=1)
         story = stories.get(note.row_id)
         if story is None or story.sync != entry.sync or story.event.run != entry.run:
             yield f"P4 the journal speaks of {note.row_id[:8]}, which nobody received"
@@ -187,9 +186,11 @@ def _balance(world: World, stories: dict[str, Story]) -> Iterator[str]:
         if note.was != before:
             yield f"P4 {note.row_id[:8]}: was {before or 'new'}, the journal says {note.was}"
         story.notes.append(note)
-    for row_id, number in received.items():
-        if begun[row_id] != number:
-            yield f"P4 {row_id[:8]}: received {number} times, begun {begun[row_id]} times"
+        story.last = note
+    for row_id, story in stories.items():
+        if begun[row_id] != story.received:
+            times = f"received {story.received} times, begun {begun[row_id]} times"
+            yield f"P4 {row_id[:8]}: {times}"
 
 
 def _reasons(stories: dict[str, Story]) -> Iterator[str]:
@@ -280,11 +281,15 @@ class Wishes:
     doubted: set[str] = field(default_factory=set)
     """Persons of whom it was read what was in doubt: what was asked for then, only `_truth` can
     say."""
+    reads: dict[str, list[str]] = field(default_factory=dict)
+    """Connection to the fields that somebody looks at."""
 
 
 def _wishes(world: World, stories: dict[str, Story], persons: Persons) -> Wishes:
     """What every record asked for, with all that was known when it was decided."""
     wishes = Wishes()
+    for connection, names in world.followers.items():
+        wishes.reads[connection] = sorted({"email"}.union(*(MAPPINGS[n].inputs for n in names)))
     history = next(agent.history for agent in world.agents if agent.name == "shape")
     # what came for somebody who had moved was sent on: it is decided where it came last
     last = {
@@ -315,7 +320,8 @@ def _record(
     event = message.event
     key, person = event.object_key, persons.of(event.object_key)
     known = wishes.objects[key]
-    for wish in _wish(world, known, event, person):
+    reads = wishes.reads[event.connection]
+    for wish in _wish(world, reads, known, event, person):
         wishes.by_row[wish.row_id] = wish
         first = stories[wish.row_id].notes[:1]
         code = first[0].code if first else ""
@@ -323,27 +329,23 @@ def _record(
             wishes.doubted.add(person)
         if code == "unknown_field":
             wishes.later[key].append(event)
-    if len(known.fields) == len(_inputs(world, event.connection)):
+    if len(known.fields) == len(wishes.reads[event.connection]):
         for waited in wishes.later.pop(key, ()):
-            for wish in _wish(world, known, waited, person, again=True):
+            for wish in _wish(world, reads, known, waited, person, again=True):
                 wishes.by_row[wish.row_id] = wish
 
 
-def _inputs(world: World, connection: str) -> set[str]:
-    return {"email"}.union(*(MAPPINGS[n].inputs for n in _of(world, connection)))
-
-
 def _wish(
-    world: World, known: Knowledge, event: PlatformEvent, person: str, *, again: bool = False
-) -> Iterator[Wish]:
+    world: World, reads: list[str], known: Knowledge, event: PlatformEvent, person: str,
+    *, again: bool = False,
+) -> Iterator[Wish]:  # fmt: skip
     """`again`: what it told is known already, and by now the rest too."""
     followed = event.kind not in (EventKind.deleted, EventKind.merged)
     stale = False
     if followed and not again:
         at_ms = _at_ms(event)
-        values = json.loads(event.values)
-        read = _inputs(world, event.connection)
-        spoken = [f for f in sorted(read) if f in values or not event.thin]
+        values: dict[str, Any] = _values(event.values)
+        spoken = [f for f in reads if f in values or not event.thin]
         older = [f for f in spoken if f in known.fields and at_ms < known.fields[f][1]]
         stale = bool(spoken) and len(older) == len(spoken)
         for name in spoken:
@@ -514,7 +516,7 @@ def _truth(world: World, stories: dict[str, Story], persons: Persons) -> Iterato
         mine = [key for key in persons.objects[person] if key not in persons.gone]
         if mine != [contact.key] or contact.silent:
             continue
-        for sync in _of(world, contact.portal):
+        for sync in world.followers[contact.portal]:
             kind = SYNCS[sync].destination_object
             inputs = MAPPINGS[sync].inputs
             seen = {f: v for f, v in contact.values.items() if f in inputs}
@@ -574,12 +576,19 @@ _NO_EVENT = PlatformEvent(
 
 def _fate(stories: dict[str, Story], row_id: str) -> tuple[Standing, str]:
     """Fate of a record, or of the one that carries it, and which that is."""
+    carried: list[Story] = []
     for _ in range(len(stories)):
-        note = stories[row_id].last
+        story = stories[row_id]
+        note = story.last
         assert note is not None
-        if note.standing is not Standing.superseded:
-            return note.standing, row_id
-        row_id = note.by
+        if story.fate is None and note.standing is Standing.superseded:
+            carried.append(story)
+            row_id = note.by
+            continue
+        fate = story.fate or (note.standing, row_id)
+        for other in carried:
+            other.fate = fate
+        return fate
     raise AssertionError("records supersede each other in a circle")
 
 
@@ -633,12 +642,7 @@ def _wanted(world: World, event: PlatformEvent) -> list[str]:
         return [ids.sync_of(event.run)]
     if event.origin is Origin.read:
         return []
-    return _of(world, event.connection)
-
-
-def _of(world: World, connection: str) -> list[str]:
-    """The syncs that follow a connection."""
-    return [n for n in sorted(world.names) if SYNCS[n].source == connection]
+    return world.followers[event.connection]
 
 
 def _notes(world: World) -> Iterator[tuple[JournalEntry, RowNote]]:
@@ -656,6 +660,7 @@ def _parked(world: World) -> dict[str, ParkedRecord]:
 
 
 _row_id = lru_cache(20_000)(ids.row_id)
+_values = lru_cache(2_000)(json.loads)
 
 
 def _event(message: Any) -> PlatformEvent:

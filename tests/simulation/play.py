@@ -4,15 +4,19 @@ import os
 import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import repeat
 from multiprocessing import get_context
 
+from schemas.collector import calm
+from tests.simulation.faults import FAULTS
 from tests.simulation.oracle import judge
 from tests.simulation.world import World
 
 __all__ = ["Result", "broken", "play", "players"]
 
-AT_ONCE = 20
+AT_ONCE = 5
 """Seeds handed to a process in one go."""
 
 
@@ -41,15 +45,19 @@ def play(seed: int) -> Result:
 
 def players() -> ProcessPoolExecutor:
     """One process a core."""
-    return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
+    return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=calm)
 
 
-def broken(pool: ProcessPoolExecutor, seeds: Iterable[int]) -> Iterator[tuple[int, list[str]]]:
-    """Seeds that break a promise, in order, each with its problems."""
-    for seed, problems in pool.map(_problems, seeds, chunksize=AT_ONCE):
+def broken(
+    pool: ProcessPoolExecutor, seeds: Iterable[int], fault: str = ""
+) -> Iterator[tuple[int, list[str]]]:
+    """Seeds that break a promise, in order, each with its problems. `fault`: of `FAULTS`, in the
+    steps meanwhile."""
+    for seed, problems in pool.map(_problems, seeds, repeat(fault), chunksize=AT_ONCE):
         if problems:
             yield seed, problems
 
 
-def _problems(seed: int) -> tuple[int, list[str]]:
-    return seed, play(seed).problems
+def _problems(seed: int, fault: str) -> tuple[int, list[str]]:
+    with FAULTS[fault]() if fault else nullcontext():
+        return seed, play(seed).problems

@@ -202,7 +202,7 @@ class TwoWay:
         self.log.commit([Send(events_of(event.platform), event.object_key, event)])
 
     def agent(self, crash: float = 0.05) -> bool:
-        busy = [a for a in self.agents if a.busy()]
+        busy = [a for a in self.agents if a.unread]
         return bool(busy) and self.draw.choice(busy).step(self.draw, crash)
 
     def work(self) -> bool:

@@ -69,7 +69,7 @@ class Platform:
         return ""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Task:
     """One row in hand."""
 

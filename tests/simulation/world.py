@@ -14,7 +14,7 @@ from schemas.topics import CONTROL, PARKED, RUNS, TICKS, events_of
 from streams.steps.outputs import Send
 from streams.steps.rows import unpack_run
 from tests.simulation.agents import topology
-from tests.simulation.definitions import catalog
+from tests.simulation.definitions import SYNCS, catalog
 from tests.simulation.log import PARTITIONS, Log, partition_of
 from tests.simulation.source import Portal
 from tests.simulation.worker import ACCOUNTS, Platform, Worker
@@ -73,6 +73,10 @@ class World:
                 email = self.draw.choice([*emails, None]) if self.draw.random() < 0.9 else None
                 self.portals[portal].create(email, self.now_ms)
         self.names = names
+        self.followers = {
+            connection: [n for n in sorted(names) if SYNCS[n].source == connection]
+            for connection in self.portals
+        }
 
     # ---- the life of it
 
@@ -124,7 +128,7 @@ class World:
 
     def _quiet(self) -> None:
         for _ in range(QUIET_MAX):
-            busy = [a for a in self.agents if a.busy()]
+            busy = [a for a in self.agents if a.unread]
             workers = [w for w in self.workers if w.waiting()]
             if not busy and not workers:
                 return
@@ -138,7 +142,7 @@ class World:
     # ---- what can happen
 
     def _agent(self) -> None:
-        busy = [a for a in self.agents if a.busy()]
+        busy = [a for a in self.agents if a.unread]
         if busy:
             self.draw.choice(busy).step(self.draw, self.crash)
 
