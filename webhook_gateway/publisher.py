@@ -191,7 +191,10 @@ class Publisher:
 
     def _poll(self) -> None:
         self.moved = False
-        self._producer.poll(0)
+        try:
+            self._producer.poll(0)
+        except KafkaException as error:  # a fatal one comes so, in place of the error callback
+            self._on_error(error.args[0])
         if self.moved:
             self._progress_s = time.monotonic()
             self._set_down(False)
