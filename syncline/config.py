@@ -229,18 +229,6 @@ def _check_sides(found: Configuration) -> Iterator[str]:
                     f"{sync.mapping} is for {side.platform} {side.object}, not {' '.join(meant)}"
                 )
                 yield found.lines["sync", name].problem(("mapping",), words)
-        yield from _check_identity(found, sync)
-
-
-def _check_identity(found: Configuration, sync: Sync) -> Iterator[str]:
-    """Where a field of the row is the object's identity, each row must carry it: with a change of
-    another field alone nobody would be found."""
-    platform = found.connections[sync.destination].platform
-    field = connector_class(platform).spec.objects[sync.destination_object].identity_field
-    document = found.mappings[sync.mapping]
-    if field in document.fields and field not in (document.to.key, sync.match):
-        words = f"key: {field} is missing: {platform} finds each {sync.destination_object} by it"
-        yield found.lines["mapping", sync.mapping].problem(("to",), words)
 
 
 def _needs_match(spec: Any) -> bool:

@@ -1,4 +1,5 @@
-"""What a destination carries, from its quotas: the credit of bulk runs rests on it."""
+"""What streams must know of a destination: what it carries, from its quotas, on which the credit of
+bulk runs rests; and whether a row names its object itself."""
 
 from typing import Any
 
@@ -10,10 +11,12 @@ __all__ = ["flow"]
 
 
 def flow(connection: Connection, spec: Spec, kind: ObjectSpec) -> dict[str, Any]:
-    """Rows a second (0: not limited), rows of a full batch, pages of one fetch command."""
+    """Rows a second (0: not limited), rows of a full batch, pages of one fetch command, and the
+    field by which each row names its object (empty: it is found by an id or a key of ours)."""
     limits = registry.load(connection.platform, connection.tier, connection.quotas)
     return {
         "rows_per_s": round(limits.rows_per_s(kind.write_quota, kind.batch_rows_max), 1),
         "batch_rows": kind.batch_rows_max,
         "fetch_pages_max": spec.fetch_pages_max,
+        "identity": kind.identity_field,
     }

@@ -75,12 +75,14 @@ CREDIT_MAX = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What a destination carries, for the credit of bulk runs."""
+    """What a destination carries, for the credit of bulk runs, and wants in every row."""
 
     rows_per_s: float = 0.0
     """0: no limit is known."""
     batch_rows: int = 100
     fetch_pages_max: int = 5
+    identity: str = ""
+    """Field by which each row names its object there; empty: an id or a key of ours does."""
 
     def credit(self) -> int:
         """Records that may be on their way at once: 30 s worth, at least two batches."""
@@ -121,6 +123,8 @@ class Plan:
     """What a list sets there, where only the objects on it are sent."""
     match: str = ""
     """Destination field by which people already there are found."""
+    identity: str = ""
+    """Destination field that no row may lack, also where the object is known (`Flow.identity`)."""
 
 
 @dataclass(slots=True)
@@ -265,6 +269,7 @@ class Catalog:
         known = self.connections.get(sync.destination)
         if compiled is None or known is None:
             return None
+        identity = self.flows[target].identity if target in self.flows else ""
         return Plan(
             sync=sync.sync,
             source=sync.source,
@@ -279,7 +284,7 @@ class Catalog:
             fact=(known.platform, sync.destination_object) in self.facts,
             policy=sync.policy,
             mapping=compiled,
-            always=frozenset(f for f in (sync.match, compiled.key) if f),
+            always=frozenset(f for f in (sync.match, compiled.key, identity) if f),
             rules=any(
                 s.ruling == sync.source
                 and (s.destination, s.destination_object)
@@ -293,6 +298,7 @@ class Catalog:
             kinds={str(kind): sets for kind, sets in sync.kinds.items()},
             audience=sync.audience,
             match=sync.match,
+            identity=identity,
         )
 
 

@@ -156,6 +156,8 @@ def leave_out(plan: Plan, there: Destination, source: Source, row: Row) -> None:
             continue
         if name in plan.always and not there.object_id:
             continue
+        if name == plan.identity and not known:  # else it goes along as it stands there
+            continue
         drop(row.fields, name)
         row.echo = True
 

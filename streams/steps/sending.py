@@ -15,7 +15,7 @@ from streams.steps.consent import SUPPRESSING, alone, overlay
 from streams.steps.echo import echoed, remember
 from streams.steps.rows import Destination, Owed, Row, SyncState, Values
 from streams.steps.undoing import ask, carried
-from streams.steps.values import drop, fold, newest_ms, same, timed
+from streams.steps.values import along, drop, fold, newest_ms, same, timed
 from streams.steps.work import Work, json, without_values
 
 __all__ = [
@@ -294,6 +294,8 @@ def only_what_differs(plan: Plan, written: Values, row: Row, lost: list[str]) ->
         if name in plan.always:
             sent[name], times[name] = row.fields.values[name], at_ms
     row.fields = timed(sent, times)
+    if plan.identity and plan.identity not in sent:  # older than what stands there, or an echo
+        along(row.fields, written, (plan.identity,))
     return Standing.out
 
 

@@ -179,14 +179,6 @@ def test_a_missing_match_would_make_twins(folder: Path) -> None:
     assert "match: is missing" in problem
 
 
-def test_a_row_without_its_identity_would_find_nobody(folder: Path) -> None:
-    path = folder / "mappings" / "hubspot_contact_to_mailchimp_member.yaml"
-    path.write_text(path.read_text().replace(", key: email_address", ""))
-    assert problems(folder) == (
-        f"{path}:7: to: key: email_address is missing: mailchimp finds each member by it",
-    )
-
-
 def test_a_missing_secret_and_address(folder: Path) -> None:
     path, _ = spoil(folder, "connections/salesforce.yaml", "  client_secret: env", "  other: env")
     spoil(folder, "connections/salesforce.yaml", "base_url: https://acme", "# https://acme")

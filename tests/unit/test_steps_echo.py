@@ -1,6 +1,7 @@
 """What comes back of our own writes, what does not, and what stands at the other side."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from schemas.events import PlatformEvent, ResolvedRecord
@@ -113,6 +114,16 @@ def test_a_change_at_the_destination_stands_there_and_an_older_one_does_not_beat
     desk = sales(started(), {**LEAD, "Phone": "5"}, 3_000)
     done(desk)
     assert hub(desk, {"phone": "1"}, 3_500, thin=True).sent["Phone"] == "1", "it is not unchanged"
+
+
+def test_a_row_names_its_object_where_nothing_else_does_though_the_name_came_from_there() -> None:
+    base = two_way().catalog
+    flows = {**base.flows, "hub:contact": Flow(identity="email")}
+    desk = Desk(catalog_=replace(base, flows=flows))
+    done(hub(desk, ANN, 1_000))
+    sales(desk, LEAD, 3_000)
+    sales(desk, {"Phone": "9"}, 4_000, thin=True)
+    assert desk.sent == {"phone": "9", "email": "ann@x.io"}
 
 
 def test_an_object_that_is_known_there_is_taken_and_not_looked_for() -> None:
