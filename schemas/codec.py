@@ -11,10 +11,9 @@ import struct
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import py_avro_schema
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from pydantic import ValidationError
 
@@ -33,11 +32,15 @@ from schemas import (
 )
 from schemas.base import Message
 
+if TYPE_CHECKING:  # 16 MB, for whoever asks the registry and nobody else
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
 __all__ = ["MESSAGES", "Codec", "Undecodable", "avro_schema", "register", "subject"]
 
 M = TypeVar("M", bound=Message)
 
 NAMESPACE = "syncline"
+AVSC = Path(__file__).resolve().parent / "avsc"
 NOT_FOUND = 404
 MESSAGES: tuple[type[Message], ...] = (
     events.PlatformEvent, events.ResolvedRecord,
@@ -61,36 +64,8 @@ class Undecodable(Exception):
 
 @cache
 def avro_schema(model: type[Message]) -> dict[str, Any]:
-    """The Avro record of a message, with `"personal": true` on every field that is marked so."""
-    schema = json.loads(py_avro_schema.generate(model, namespace=NAMESPACE))
-    _mark(schema, {m.__name__: m for m in _models(model)})
-    return schema
-
-
-def _models(model: type[Message]) -> set[type[Message]]:
-    found = {model}
-    for field in model.model_fields.values():
-        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(kind, type) and issubclass(kind, Message):
-                found |= _models(kind)
-    return found
-
-
-def _mark(schema: Any, models: Mapping[str, type[Message]]) -> None:
-    if isinstance(schema, list):
-        for part in schema:
-            _mark(part, models)
-    if not isinstance(schema, dict):
-        return
-    if schema.get("type") == "enum":
-        schema.pop("doc", None)  # inherited from the standard library, says nothing
-    model = models.get(schema.get("name", ""))
-    for field in schema.get("fields", ()):
-        extra = model.model_fields[field["name"]].json_schema_extra if model else None
-        if isinstance(extra, dict) and extra.get("personal"):
-            field["personal"] = True
-        _mark(field["type"], models)
-    _mark(schema.get("items"), models)
+    """The Avro record of a message, as `schemas.generate` made it of the model."""
+    return json.loads((AVSC / f"{model.__name__}.avsc").read_text(encoding="utf-8"))
 
 
 def subject(model: type[Message]) -> str:
@@ -98,12 +73,13 @@ def subject(model: type[Message]) -> str:
     return f"{NAMESPACE}.{model.__name__}"
 
 
-def register(client: SchemaRegistryClient) -> dict[str, int]:
+def register(client: "SchemaRegistryClient") -> dict[str, int]:
     """Register all messages with BACKWARD_TRANSITIVE compatibility: subject to schema id.
 
     A repeat changes nothing, and asks once for each. Raises SchemaRegistryError (409) where a
     change would break readers.
     """
+    from confluent_kafka.schema_registry import Schema, SchemaRegistryError
 
     def one(model: type[Message]) -> tuple[str, int]:
         name = subject(model)
@@ -142,11 +118,12 @@ class Codec:
             self._by_head[head] = model, parsed, None
 
     @classmethod
-    def from_registry(cls, url: str, *, client: SchemaRegistryClient | None = None) -> "Codec":
+    def from_registry(cls, url: str, *, client: "SchemaRegistryClient | None" = None) -> "Codec":
         """Registers our schemas if they are not there yet. A `client` stays the caller's to close;
         without one no connection is kept: schemas are looked up once in a process's life."""
+        from confluent_kafka.schema_registry import SchemaRegistryClient
 
-        def asking() -> contextlib.AbstractContextManager[SchemaRegistryClient]:
+        def asking() -> "contextlib.AbstractContextManager[SchemaRegistryClient]":
             return contextlib.nullcontext(client) if client else SchemaRegistryClient({"url": url})
 
         def lookup(schema_id: int) -> str:

@@ -1,10 +1,15 @@
 """Writes `schemas/avsc/` and `docs/asyncapi.json` from the models: `python -m schemas.generate`."""
 
 import json
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from schemas.codec import MESSAGES, avro_schema, subject
+import py_avro_schema
+
+from schemas.base import Message
+from schemas.codec import AVSC, MESSAGES, NAMESPACE, subject
 from schemas.topics import TOPICS
 
 __all__ = ["asyncapi", "files", "main"]
@@ -59,7 +64,7 @@ def asyncapi() -> dict[str, Any]:
                         "summary": (m.__doc__ or "").strip().splitlines()[0],
                         "payload": {
                             "schemaFormat": "application/vnd.apache.avro+json;version=1.9.0",
-                            "schema": avro_schema(m),
+                            "schema": generated(m),
                         },
                     }
                     for m in MESSAGES
@@ -70,11 +75,43 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
+@cache
+def generated(model: type[Message]) -> dict[str, Any]:
+    """The Avro record of a model, with `"personal": true` on every field that is marked so."""
+    schema = json.loads(py_avro_schema.generate(model, namespace=NAMESPACE))
+    _mark(schema, {m.__name__: m for m in _models(model)})
+    return schema
+
+
+def _models(model: type[Message]) -> set[type[Message]]:
+    found = {model}
+    for field in model.model_fields.values():
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, Message):
+                found |= _models(kind)
+    return found
+
+
+def _mark(schema: Any, models: Mapping[str, type[Message]]) -> None:
+    if isinstance(schema, list):
+        for part in schema:
+            _mark(part, models)
+    if not isinstance(schema, dict):
+        return
+    if schema.get("type") == "enum":
+        schema.pop("doc", None)  # inherited from the standard library, says nothing
+    model = models.get(schema.get("name", ""))
+    for field in schema.get("fields", ()):
+        extra = model.model_fields[field["name"]].json_schema_extra if model else None
+        if isinstance(extra, dict) and extra.get("personal"):
+            field["personal"] = True
+        _mark(field["type"], models)
+    _mark(schema.get("items"), models)
+
+
 def files() -> dict[Path, bytes]:
     """Every generated file and what it must hold."""
-    out = {
-        ROOT / "schemas" / "avsc" / f"{m.__name__}.avsc": _pretty(avro_schema(m)) for m in MESSAGES
-    }
+    out = {AVSC / f"{m.__name__}.avsc": _pretty(generated(m)) for m in MESSAGES}
     out[ROOT / "docs" / "asyncapi.json"] = _pretty(asyncapi())
     return out
 
