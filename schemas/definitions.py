@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from schemas.base import Message
 
 __all__ = [
+    "ALL",
     "Audience",
     "Connection",
     "Definition",
@@ -26,6 +27,9 @@ __all__ = [
     "Webhook",
     "WebhookBounds",
 ]
+
+ALL = "*"
+"""All fields that are not named."""
 
 
 class Definition(Message):
@@ -228,10 +232,11 @@ class Sync(Config):
         default="", description="Destination field by which people already there are found."
     )
     policy: Policy = Policy.merge
-    ruling: str = Field(
+    ruling: str | dict[str, str] = Field(
         default="",
         description="Connection that rules where several feed this destination: its values stand, "
-        "whatever the time of others. Empty: the newest counts.",
+        "whatever the time of others. One for all fields, or by destination field; `*` is all that "
+        "are not named. Empty: the newest counts.",
     )
     live: bool = Field(default=True, description="Follow webhooks too, not only bulk runs.")
     kinds: dict[AnsweredKind, dict[str, Any]] = Field(
@@ -254,3 +259,10 @@ class Sync(Config):
         description="Told when records are refused, a run is stuck, or a scheduled one cannot "
         "begin: what comes within half a minute is one message.",
     )
+
+    @property
+    def rulers(self) -> dict[str, str]:
+        """`ruling` by field."""
+        if isinstance(self.ruling, str):
+            return {ALL: self.ruling} if self.ruling else {}
+        return self.ruling

@@ -15,7 +15,7 @@ from mappings.document import MappingDocument, load
 from mappings.errors import MappingInvalid
 from mappings.fields import FieldList, check_row
 from ratelimits import registry as quotas
-from schemas.definitions import Connection, Sync
+from schemas.definitions import ALL, Connection, Sync
 from schemas.secrets import SecretMissing, is_reference, resolve
 from schemas.yamlfile import ConfigInvalid, Lines, read_yaml, validated
 from syncline import schedules
@@ -229,6 +229,25 @@ def _check_sides(found: Configuration) -> Iterator[str]:
                     f"{sync.mapping} is for {side.platform} {side.object}, not {' '.join(meant)}"
                 )
                 yield found.lines["sync", name].problem(("mapping",), words)
+        yield from _check_ruling(found, sync)
+
+
+def _check_ruling(found: Configuration, sync: Sync) -> Iterator[str]:
+    """Who rules must feed the destination, with the fields in question."""
+    written: dict[str, set[str]] = {}
+    for other in found.syncs.values():
+        if (other.destination, other.destination_object) == (
+            sync.destination, sync.destination_object,
+        ):  # fmt: skip
+            written.setdefault(other.source, set()).update(found.mappings[other.mapping].fields)
+    for name, connection in sync.rulers.items():
+        where = ("ruling",) if isinstance(sync.ruling, str) else ("ruling", name)
+        if connection not in written:
+            words = f"no sync from {connection} leads here: {', '.join(sorted(written))} can rule"
+            yield found.lines["sync", sync.sync].problem(where, words)
+        elif name != ALL and name not in written[connection]:
+            words = f"{connection} writes no such field: no mapping of its syncs has it"
+            yield found.lines["sync", sync.sync].problem(where, words)
 
 
 def _needs_match(spec: Any) -> bool:

@@ -12,7 +12,7 @@ from schemas.events import EventKind, PlatformEvent
 from schemas.journal import Standing
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Row, Source, Values
-from streams.steps.values import RULES, along, stamp_at, timed
+from streams.steps.values import along, stamp_at, timed
 from streams.steps.work import Work
 
 __all__ = ["LISTED", "hear", "leaves", "member", "overlay"]
@@ -35,7 +35,7 @@ def member(work: Work, plan: Plan) -> bool:
 def overlay(work: Work, plan: Plan, row: Row) -> None:
     """Put what members get over what was mapped: as new as the newest list."""
     if plan.audience is not None and plan.audience.joined:
-        _set(row, plan.audience.joined, _newest(work, plan, on=True))
+        _set(plan, row, plan.audience.joined, _newest(work, plan, on=True))
 
 
 def leaves(work: Work, plan: Plan, there: Destination, row: Row) -> bool:
@@ -52,21 +52,23 @@ def leaves(work: Work, plan: Plan, there: Destination, row: Row) -> bool:
         work.note(row, Standing.filtered, "left", reason="nothing is to be set there")
         return False
     row.fields = Values(stamp, dict[str, Any]())
-    _set(row, plan.audience.left, stamp)
+    _set(plan, row, plan.audience.left, stamp)
     along(row.fields, there.written, plan.always)
     return True
 
 
-def _set(row: Row, sets: dict[str, Any], stamp: int) -> None:
+def _set(plan: Plan, row: Row, sets: dict[str, Any], stamp: int) -> None:
+    """Where the sync's source rules, the list's word does as well: else what the source has mapped
+    is above it."""
     times = {name: row.fields.time(name) for name in row.fields.values}
-    row.fields = timed({**row.fields.values, **sets}, {**times, **dict.fromkeys(sets, stamp)})
+    times |= {name: plan.rules.raised(name, stamp) for name in sets}
+    row.fields = timed({**row.fields.values, **sets}, times)
 
 
 def _newest(work: Work, plan: Plan, *, on: bool) -> int:
-    """Stamp of the newest word that an object of the person is on the list, or off it; 0: none.
-    Where the sync's source rules, the word does as well: else what it has mapped is above it."""
+    """Stamp of the newest word that an object of the person is on the list, or off it; 0: none."""
     of = f"{plan.source}:{plan.source_object}:"
-    newest = max(
+    return max(
         (
             stamp
             for key, source in work.person.sources.items()
@@ -76,4 +78,3 @@ def _newest(work: Work, plan: Plan, *, on: bool) -> int:
         ),
         default=0,
     )
-    return newest | RULES if newest and plan.rules else newest

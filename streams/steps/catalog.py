@@ -13,9 +13,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from schemas.definitions import Audience, Connection, Identify, Policy, Sync
+from schemas.definitions import ALL, Audience, Connection, Identify, Policy, Sync
 from schemas.events import Origin, PlatformEvent
 from schemas.ids import sync_of
+from streams.steps.values import Ruling
 
 __all__ = ["Catalog", "FieldError", "Flow", "MappingDoc", "Pins", "Plan", "Shaped"]
 
@@ -113,8 +114,8 @@ class Plan:
     mapping: MappingDoc
     always: frozenset[str]
     """Destination fields that go with every row: the worker needs them to find the object."""
-    rules: bool
-    """Its source rules at the destination: what it says counts more than anything newer."""
+    rules: Ruling
+    """Where its source rules at the destination."""
     claims: bool
     """Some sync reads from the destination's objects: admit must know whose they are."""
     kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
@@ -285,12 +286,7 @@ class Catalog:
             policy=sync.policy,
             mapping=compiled,
             always=frozenset(f for f in (sync.match, compiled.key, identity) if f),
-            rules=any(
-                s.ruling == sync.source
-                and (s.destination, s.destination_object)
-                == (sync.destination, sync.destination_object)
-                for s in self.syncs.values()
-            ),
+            rules=self._rules(sync),
             claims=any(
                 (s.source, s.source_object) == (sync.destination, sync.destination_object)
                 for s in self.syncs.values()
@@ -300,6 +296,21 @@ class Catalog:
             match=sync.match,
             identity=identity,
         )
+
+    def _rules(self, sync: Sync) -> Ruling:
+        """What the syncs into this destination say, together, of the source of this one."""
+        whole, ours, others = False, set[str](), set[str]()
+        target = sync.destination, sync.destination_object
+        for name in self.names():
+            one = self.syncs.get((name, self.active.get(f"sync:{name}", 0)))
+            if one is None or (one.destination, one.destination_object) != target:
+                continue
+            for field_, connection in one.rulers.items():
+                if field_ == ALL:
+                    whole |= connection == sync.source
+                else:
+                    (ours if connection == sync.source else others).add(field_)
+        return Ruling(True, frozenset(others - ours)) if whole else Ruling(False, frozenset(ours))
 
 
 def normal(key: str, how: str) -> str:

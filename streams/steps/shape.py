@@ -48,7 +48,7 @@ from streams.steps.reading import (
 )
 from streams.steps.rows import Destination, Row, Source, Values
 from streams.steps.sending import advance, mended, offer, owe
-from streams.steps.values import OBJECT_BITS, fold, overrule, patch, ruling, stamp_of, timed
+from streams.steps.values import OBJECT_BITS, fold, overrule, patch, stamp_of, timed
 from streams.steps.work import Work, without_values
 
 __all__ = ["decide", "map_again", "park_unshaped", "say_again"]
@@ -417,8 +417,7 @@ def _with_times(plan: Plan, key: str, source: Source, fields: dict[str, Any]) ->
     """
     known, born, stamp = source.known, source.born, stamp_of(key)
     if not known.times and known.at_ms and not born:
-        whole = Values((known.at_ms << OBJECT_BITS) + stamp, fields)
-        return ruling(whole) if plan.rules else whole
+        return plan.rules.over(Values((known.at_ms << OBJECT_BITS) + stamp, fields))
 
     def time(name: str) -> int:
         at_ms = known.time(name)
@@ -432,7 +431,7 @@ def _with_times(plan: Plan, key: str, source: Source, fields: dict[str, Any]) ->
         at = max(map(time, made_of)) if made_of else newest
         if at > 0:
             kept[name], times[name] = value, at
-    return ruling(timed(kept, times)) if plan.rules else timed(kept, times)
+    return plan.rules.over(timed(kept, times))
 
 
 def _park_unshaped(work: Work, row: Row, event: PlatformEvent, code: str, words: str) -> None:

@@ -8,12 +8,12 @@ again and again.
 
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from streams.steps.rows import Values
 
 __all__ = [
-    "RULES", "along", "drop", "fold", "forget", "newest_ms", "overrule", "patch", "ruling", "same",
+    "RULES", "Ruling", "along", "drop", "fold", "forget", "newest_ms", "overrule", "patch", "same",
     "stamp_at", "stamp_of", "text", "timed",
 ]  # fmt: skip
 
@@ -71,14 +71,29 @@ def along(fields: Values, stands: Values, names: Iterable[str]) -> None:
 
 def newest_ms(stamped: Values) -> int:
     """Source time of the newest field of a row."""
-    return (stamped.newest() & ~RULES) >> OBJECT_BITS
+    return max(t & ~RULES for t in (stamped.at_ms, *stamped.times.values())) >> OBJECT_BITS
 
 
-def ruling(stamped: Values) -> Values:
-    """The same, above whatever is newer but does not rule."""
-    return Values(
-        stamped.at_ms | RULES, stamped.values, {f: t | RULES for f, t in stamped.times.items()}
-    )
+class Ruling(NamedTuple):
+    """Fields of a destination of which what one source says counts more than anything newer."""
+
+    whole: bool = False
+    """All but `fields`; else these only."""
+    fields: frozenset[str] = frozenset()
+
+    def raised(self, name: str, stamp: int) -> int:
+        """The stamp of a field, above whatever is newer where the source rules it."""
+        return stamp | RULES if stamp and (name in self.fields) != self.whole else stamp
+
+    def over(self, stamped: Values) -> Values:
+        """The same values, each with its stamp raised."""
+        if not (self.whole or self.fields):
+            return stamped
+        if self.whole and not self.fields:  # all alike: one stamp stays one
+            times = {f: t | RULES for f, t in stamped.times.items()}
+            return Values(stamped.at_ms | RULES, stamped.values, times)
+        names = stamped.values
+        return timed(names, {f: self.raised(f, stamped.time(f)) for f in names})
 
 
 def drop(values: Values, name: str) -> None:

@@ -274,6 +274,32 @@ def test_for_whom_when_and_who_is_told(folder: Path, added: str, line: int, says
     assert says in problem
 
 
+@pytest.mark.parametrize(
+    ("ruling", "says"),
+    [
+        ("mailchimp", "ruling: no sync from mailchimp leads here: hubspot can rule"),
+        ("{City: salesforce}", "ruling.City: no sync from salesforce leads here"),
+        ("{Ctiy: hubspot}", "ruling.Ctiy: hubspot writes no such field"),
+    ],
+)
+def test_who_rules_feeds_the_destination(folder: Path, ruling: str, says: str) -> None:
+    path, line = spoil(
+        folder, "syncs/leads.yaml", "policy: merge", f"policy: merge\nruling: {ruling}"
+    )
+    [problem] = problems(folder)
+    assert problem.startswith(f"{path}:{line + 1}: {says}")
+
+
+def test_a_field_may_have_its_own_ruler(folder: Path) -> None:
+    spoil(
+        folder,
+        "syncs/leads.yaml",
+        "policy: merge",
+        'policy: merge\nruling: {City: hubspot, "*": hubspot}',
+    )
+    assert load_folder(folder).syncs["leads"].rulers == {"City": "hubspot", "*": "hubspot"}
+
+
 def test_what_a_list_sets_fits_the_destination(folder: Path) -> None:
     path = folder / "syncs" / "leads.yaml"
     text = path.read_text()

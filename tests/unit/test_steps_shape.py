@@ -440,6 +440,36 @@ def test_who_waits_until_later_does_not_hold_up_who_waits_behind() -> None:
     assert lane.waiting == 60
 
 
+def test_a_field_has_the_source_that_rules_it() -> None:
+    desk = Desk(catalog_=catalog("leads", "leads2", ruling={"Phone": "hub"})).event(ANN, 100)
+    desk.written(desk.row).event({**ANN, "phone": "9", "lastname": "New"}, 900, source="hub2")
+    assert "LastName" in desk.sent
+    assert "Phone" not in desk.sent
+    desk.written(desk.row).event({"phone": "3", "lastname": "Old"}, 300, thin=True)
+    assert desk.sent["Phone"] == "3"
+    assert "LastName" not in desk.sent
+
+
+def test_all_but_one_field_may_be_ruled() -> None:
+    rules = {"*": "hub", "Phone": "hub2"}
+    desk = Desk(catalog_=catalog("leads", "leads2", ruling=rules)).event(ANN, 100)
+    desk.written(desk.row).event({**ANN, "phone": "9", "lastname": "New"}, 50, source="hub2")
+    assert desk.sent["Phone"] == "9"
+    assert "LastName" not in desk.sent
+    desk.written(desk.row).event({"phone": "3", "lastname": "Later"}, 300, thin=True)
+    assert desk.sent["LastName"] == "LATER"
+    assert "Phone" not in desk.sent
+
+
+def test_a_version_that_is_no_longer_active_rules_nothing() -> None:
+    told = catalog("leads", "leads2", ruling="hub")
+    told.syncs["leads", 2] = told.syncs["leads", 1].model_copy(update={"ruling": ""})
+    told.active["sync:leads"] = 2
+    desk = Desk(catalog_=told).event(ANN, 100)
+    desk.written(desk.row).event({**ANN, "phone": "9"}, 900, source="hub2")
+    assert desk.sent["Phone"] == "9"
+
+
 def test_the_source_that_rules_is_above_whatever_is_newer() -> None:
     desk = Desk(catalog_=catalog("leads", "leads2", ruling="hub")).event(ANN, 100)
     assert desk.row.occurred_ms == 100
