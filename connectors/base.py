@@ -69,6 +69,8 @@ class JobSpec:
     """Requests that one takes in all, about."""
     takes: Callable[["Row"], bool] = lambda row: True
     """Rows that it can carry; told apart by the spec's `together` too."""
+    quota: str = ""
+    """Of its requests, where it is another than `write_quota`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,8 +325,10 @@ class JobConnector(Connector, Protocol):
     """One whose object types, or some of them, can be written in jobs."""
 
     async def open_job(self, object_type: str, rows: Sequence[Row]) -> str:
-        """Give the platform these rows, all of them `together`, and the name of the job that holds
-        them. Nothing happens to them before `start_job`. Raises PlatformError."""
+        """Give the platform these rows, all of them `together` -> the name of the job that holds
+        them. Nothing happens to them before `start_job`; where the platform begins at once, a job
+        whose name is lost runs on, and its rows go again: so only for what may be repeated. Raises
+        PlatformError."""
         ...
 
     async def start_job(self, receipt: str) -> None:

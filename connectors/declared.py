@@ -21,6 +21,7 @@ from connectors.base import (
     Fetch,
     FieldsOf,
     Http,
+    JobSpec,
     ObjectSpec,
     Page,
     PlatformError,
@@ -39,6 +40,9 @@ from connectors.outcome import Outcome
 from schemas.yamlfile import ConfigInvalid, read_yaml, validated
 
 __all__ = ["Declared", "declared", "load"]
+
+JOB_PAGES_MAX = 1_000
+"""Of one kind of a job's results: 100,000 rows, where a page has 100."""
 
 T = TypeVar("T")
 
@@ -103,10 +107,18 @@ def _spec(shape: Shape) -> ObjectSpec:
         identity_field=form.identity_field,
         together=shape.together,
         evidence=form.evidence,
+        job=_job_spec(shape),
         match_rows_max=keys.rows_max if keys else 1,
         match_bytes_max=keys.bytes_max if keys else 2_500,
         read_rows_max=form.ids.rows_max if form.ids else 1,
     )
+
+
+def _job_spec(shape: Shape) -> JobSpec | None:
+    job = shape.form.job
+    if job is None:
+        return None
+    return JobSpec(job.rows_min, job.rows_max, job.bytes_max, job.calls, shape.carries, job.quota)
 
 
 class Declared:
@@ -152,6 +164,51 @@ class Declared:
         if only is not None and not (answer is None or set(answer) <= set(only)):
             raise PlatformError(200, answer)
         return answer
+
+    # ---- many rows in a job (`JobConnector`)
+
+    async def open_job(self, object_type: str, rows: Sequence[Row]) -> str:
+        """Hands them over, and the platform begins."""
+        shape = self.shapes[object_type]
+        form, way, option = _given(shape.form.job), _given(shape.job), self._option
+        known = [shape.known(row, option) for row in rows]
+        shaped = [shape.in_job(row, of) for row, of in zip(rows, known, strict=True)]
+        scope = {**known[0], "rows": shaped, "row": shaped[0]}
+        path, query, body = way.path(scope), way.query(scope), way.body(scope)
+        answer = await self._call(way.form.method, path, query, body, {})
+        if not (name := as_text(look(answer, form.name))):
+            raise PlatformError(200, answer)
+        return name
+
+    async def start_job(self, receipt: str) -> None:
+        """It was begun when it was handed over."""
+
+    async def check_job(
+        self, object_type: str, receipt: str, rows: Sequence[Row]
+    ) -> list[Outcome] | None:
+        """By its results; a row that none of them names was left alone."""
+        shape = self.shapes[object_type]
+        form, way = _given(shape.form.job), _given(shape.job)
+        known: Known = {"option": self._option, "job": receipt}
+        state = entries(await self._read(form.state, known), form.state)
+        if not state or as_text(state[0]) not in form.ended:
+            return None
+        results = {name: await self._whole(read, known) for name, read in form.results.items()}
+        return way.verdicts(results, [shape.known(row, self._option) for row in rows])
+
+    async def _whole(self, read: Read, known: Known) -> list[Any]:
+        """All pages of it."""
+        records: list[Any] = []
+        cursor, last = "", False
+        for _ in range(JOB_PAGES_MAX):
+            more = {"limit": read.rows_max, **({"cursor": cursor} if cursor else {})}
+            answer = await self._read(read, {**known, **more})
+            page = entries(answer, read)
+            records += page
+            cursor, last = following(read.cursor, answer, page, read.rows_max, cursor)
+            if last:
+                return records
+        raise PlatformError(200, f"more than {JOB_PAGES_MAX} pages of results")
 
     def handle_error(self, error: PlatformError) -> Outcome:
         """By the error table. Pure."""

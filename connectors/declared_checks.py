@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import SchemaError
 
 from connectors.declared_forms import names_of
-from connectors.declared_model import Answers, Description, ObjectForm, Read, Write
+from connectors.declared_model import Answers, Description, JobForm, ObjectForm, Read, Write
 
 __all__ = ["Problem", "problems"]
 
@@ -19,6 +19,7 @@ Problem = tuple[tuple[str | int, ...], str]
 
 ROW = {"person", "row_id", "object_id", "occurred_ms", "occurred_s", "occurred_at", "fields",
        "field", "option"}  # fmt: skip
+JOB = {"job", "cursor", "limit", "option"}
 READS = {
     "changes": {"cursor", "limit", "names", "option"},
     "ids": {"id", "ids", "names", "option"},
@@ -80,6 +81,8 @@ def _object(at: tuple[str, ...], form: ObjectForm, options: set[str]) -> Iterato
         yield from _write((*at, "write", n), write, form, options)
     if any(write.answer is None for write in form.write):
         yield from _answer((*at, "answer"), form.answer, options)
+    if form.job is not None:
+        yield from _job((*at, "job"), form, form.job, options)
     ways = {write.for_ for write in form.write}
     if "any" not in ways and ways != {"known", "new"}:
         missing = "new" if "known" in ways else "known"
@@ -89,6 +92,33 @@ def _object(at: tuple[str, ...], form: ObjectForm, options: set[str]) -> Iterato
             yield from _request((*at, name), read, allowed, options)
             if name == "changes" and read.cursor is None:
                 yield (*at, name), "says nothing of the next page: `cursor`"
+
+
+def _job(
+    at: tuple[str | int, ...], form: ObjectForm, job: JobForm, options: set[str]
+) -> Iterator[Problem]:
+    write, answer = job.write, job.write.answer
+    if form.repeat != "safe":
+        yield at, "begins before its name is known: only where `repeat` is safe"
+    if job.rows_max <= form.rows_max:
+        yield (*at, "rows_max"), f"carries no more than a request: {form.rows_max}"
+    yield from _names((*at, "write", "row"), write.row, ROW, options)
+    yield from _request((*at, "write"), write, ROW | {"row", "rows"}, options)
+    if "rows" not in names_of(write.body):
+        yield (*at, "write", "body"), "does not hold `$rows`"
+    if answer is None or not answer.verdicts:
+        yield (*at, "write"), "says nothing of what became of each row: `answer.verdicts`"
+    else:
+        yield from _answer((*at, "write", "answer"), answer, options)
+        for n, verdict in enumerate(answer.verdicts):
+            place = (*at, "write", "answer", "verdicts", n)
+            if verdict.value is None:
+                yield place, "needs `value`: a job is asked about some of its rows too"
+            if verdict.each.partition(".")[0] not in job.results:
+                yield (*place, "each"), f"none of the results: {', '.join(job.results)}"
+    for name, read in {"state": job.state, **job.results}.items():
+        part = ("state",) if read is job.state else ("results", name)
+        yield from _request((*at, *part), read, JOB, options)
 
 
 def _write(

@@ -8,6 +8,7 @@ complete it. Paths and templates: `declared_forms.py`. What is known to a templa
                     key in `key_field`), field.NAME
     a request body  rows (all), row (the first), and all that is known of the first row
     a read          cursor, limit, names (fields asked for), id, ids, field, value, values
+    a job's reads   job (its name), cursor, limit
     everywhere      option.NAME; in `auth` also the secrets by name, and `token` after a login
 """
 
@@ -20,7 +21,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from connectors.declared_forms import names_of
 
 __all__ = [
-    "Answers", "Auth", "Cursor", "Description", "ErrorTable", "FieldForm", "ListForm", "Login",
+    "Answers", "Auth", "Cursor", "Description", "ErrorTable", "FieldForm", "JobForm", "ListForm",
+    "Login",
     "ObjectForm", "OptionForm", "Read", "RecordForm", "Rule", "Verdict", "Write", "schema",
 ]  # fmt: skip
 
@@ -205,6 +207,27 @@ class Read(_Request):
     item: Path = Field(default=".", description="Where in an entry of `records` the object stands.")
 
 
+class JobForm(_Closed):
+    """Many rows in one job, whose verdicts come later: for bulk runs, where enough rows wait. The
+    platform begins at once, so that a lost answer is a second job of the same rows."""
+
+    rows_min: int = Field(ge=1, description="Fewer are not worth a job.")
+    rows_max: int = Field(ge=1, description="Of one job.")
+    bytes_max: int = Field(ge=1, description="Of the body that hands it over.")
+    calls: int = Field(ge=1, description="Requests that one takes in all, about.")
+    quota: str = Field(default="", description="Of those; else `write_quota`.")
+    clears: bool = Field(default=True, description="false: rows that clear a field go without.")
+    write: Write = Field(
+        description="Hands it over; without a `row` each goes as in its own `write`. Its `answer` "
+        "is what `results` say, each under its name; verdicts name rows by a `value`, as a job is "
+        "asked about some of its rows too."
+    )
+    name: Path = Field(description="Where the answer to that names the job.")
+    state: Read = Field(description="Asks how far it is; `records` is where its state stands.")
+    ended: list[str] = Field(min_length=1, description="States that mean: all is said.")
+    results: dict[Name, Read] = Field(min_length=1, description="Read when it has ended, whole.")
+
+
 class RecordForm(_Closed):
     """What one object looks like when it is read."""
 
@@ -269,6 +292,7 @@ class ObjectForm(_Closed):
     lists: list[ListForm] = []
     write: list[Write] = Field(min_length=1)
     answer: Answers = Field(default=Answers(), description="To every `write` without its own.")
+    job: JobForm | None = None
     record: RecordForm = RecordForm()
     changes: Read | None = Field(default=None, description="A page of all, or of what changed.")
     ids: Read | None = Field(default=None, description="By id.")

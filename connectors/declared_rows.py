@@ -88,6 +88,7 @@ class Way:
                 return Retry(words or code)
             case _:
                 code = code or verdict.named or "refused"
+                field = field.rpartition("/")[2]  # JSON:API points: /data/attributes/email
                 return Parked(code, words or verdict.named, field or verdict.names)
 
     def _unnamed(self, known: Known) -> Outcome:
@@ -102,6 +103,7 @@ class Shape:
     def __init__(self, form: ObjectForm) -> None:
         self.form = form
         self.ways = [Way(n, write, form) for n, write in enumerate(form.write)]
+        self.job = Way(len(self.ways), form.job.write, form) if form.job else None
         self._fields = {name: _Place(name, field) for name, field in form.fields.items()}
         self._lists = [(entry, compiled(entry.form), parts(entry.into)) for entry in form.lists]
 
@@ -111,7 +113,21 @@ class Shape:
 
     def together(self, row: Row) -> Any:
         way = self.way(row)
-        return row.row_id if way.alone else way.number
+        if way.alone:
+            return row.row_id
+        return (way.number, self.carries(row)) if self.job else way.number
+
+    def carries(self, row: Row) -> bool:
+        """Whether a job can."""
+        job = self.form.job
+        return job is not None and (job.clears or None not in row.fields.values())
+
+    def in_job(self, row: Row, known: Known) -> Any:
+        """A row as its job has it."""
+        assert self.form.job is not None
+        assert self.job is not None
+        own = "row" in self.form.job.write.model_fields_set
+        return (self.job if own else self.way(row)).row(known)
 
     def known(self, row: Row, option: Mapping[str, Any]) -> Known:
         """What templates of a row may look at."""

@@ -56,3 +56,6 @@ def _groups(
             group = getattr(form, word)
             if group and group not in registry.groups:
                 yield ("objects", name, word), f"no group {group} of quotas; there are {known}"
+        if form.job and form.job.quota and form.job.quota not in registry.groups:
+            place = ("objects", name, "job", "quota")
+            yield place, f"no group {form.job.quota} of quotas; there are {known}"

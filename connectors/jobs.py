@@ -8,6 +8,7 @@ rows are written to the end of the partition as a `CheckJob`.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -163,7 +164,7 @@ class Jobs:
             return uploads.alike(Unknown("no such object type here"), items)
         for item in items:
             account.known(item, spec)
-        quota = spec.write_quota
+        quota = (spec.job.quota if spec.job else "") or spec.write_quota
         try:
             async with account.limits.permit(quota, Priority.bulk) as permit:
                 with trail(Trail(another=permit.another, answered=permit.answered)) as of:
@@ -217,9 +218,13 @@ async def upload(
 ) -> None:
     """Hand these rows over in one job, and have it watched."""
     connector, office = cast(JobConnector, client.connector), account.office
+    spec = client.spec.objects[lane.object_type].job
     receipt, outcome = "", None
     try:
-        receipt = await connector.open_job(lane.object_type, [item.row for item in items])
+        async with AsyncExitStack() as paid:
+            if spec is not None and spec.quota:  # besides what the lane has paid
+                await paid.enter_async_context(account.limits.permit(spec.quota, lane.priority))
+            receipt = await connector.open_job(lane.object_type, [item.row for item in items])
     except Exception as error:  # noqa: BLE001 - whatever a connector throws must not end the worker
         outcome = _said(connector, error)
     else:

@@ -29,6 +29,7 @@ def limits_of(connection: Connection | None, spec: Spec) -> registry.Limits:
             o.write_quota,
             o.match_quota or o.read_quota,
             o.count_quota or o.read_quota,
+            (o.job.quota if o.job else "") or o.write_quota,
         )
     }
     if not (registry.FOLDER / f"{spec.platform}.json").exists():

@@ -19,6 +19,9 @@ does: say       only the answer
       create    the same, but who is there already gets the answer `conflict`
       update    the object whose id stands in the path
       append    facts; one with an id (`by`) that is known already changes nothing
+      job       rows of an upsert, worked at `job_s` after they came; null leaves a value alone
+      progress  the state of the job whose id stands in the path: `states`, before and after
+      results   a page of that job's rows: of the `good` or of the `bad` ones
       read      the object whose id stands in the path; find: those with `value`s in `field`
       list      a page of all
       fields    the list of fields
@@ -30,6 +33,7 @@ object read id, values, changed, changed_s; of an answer good, bad, all, first a
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -54,6 +58,22 @@ NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 def declared(name: str) -> "Callable[..., Declared]":
     """The simulator of a described platform: call it like any other platform's class."""
     return partial(Declared, YAML(typ="safe", pure=True).load(FOLDER / f"{name}.yaml"))
+
+
+@dataclass
+class Job:
+    """Rows that were handed over in one call."""
+
+    call: Call
+    said: Data
+    rows: list[Any]
+    due_ms: int
+    fates: list[dict[str, Any]] = field(default_factory=list)
+    cancelled: bool = False
+
+    @property
+    def open(self) -> bool:
+        return not (self.fates or self.cancelled)
 
 
 class Declared(Platform):
@@ -83,6 +103,7 @@ class Declared(Platform):
             seed=seed, quota=quota, script=script,
         )  # fmt: skip
         self._token = self._tokens = 0
+        self.jobs: dict[str, Job] = {}
         self._spends: list[tuple[str, re.Pattern[str], list[Window]]] = []
         for said in about["calls"]:
             method, _, pattern = said["on"].partition(" ")
@@ -283,7 +304,7 @@ class Declared(Platform):
         found = {
             name: None if value == clears and clears is not None else value
             for name, value in flat(whole if isinstance(whole, dict) else {})
-            if name.partition(".")[0] not in leave
+            if name.partition(".")[0] not in leave and not (value is None and said["does"] == "job")
         }
         for name, where in said.get("take", {}).items():
             holder, _, leaf = where.rpartition(".")
@@ -316,6 +337,46 @@ class Declared(Platform):
         if "id_from" in form:
             return str(values[form["id_from"]])
         return str(form["ids"]).format(number=len(self.store.numbered) + 1)
+
+    # -- jobs
+
+    def _job(self, call: Call, said: Data, known: dict[str, Any]) -> Answer:
+        rows = look(known, said["rows"])
+        if not isinstance(rows, list) or not 0 < len(rows) <= said["rows_max"]:
+            return answered(self.about["malformed"], {"words": "rows are missing, or too many"})
+        name = f"job-{len(self.jobs) + 1}"
+        self.jobs[name] = Job(call, said, rows, call.at_ms + int(said["job_s"] * 1000))
+        return answered(said, known | {"job": name})
+
+    def _progress(self, call: Call, said: Data, known: dict[str, Any]) -> Answer:
+        if (job := self.jobs.get(known["path"]["id"])) is None:
+            return answered(self.about["not_found"], known["path"])
+        states = said["states"]
+        state = states["open" if job.open else "cancelled" if job.cancelled else "ended"]
+        good = sum(fate["ok"] for fate in job.fates)
+        counts = {"rows": len(job.rows), "good": good, "bad": len(job.fates) - good}
+        return answered(said, known | counts | {"state": state})
+
+    def _results(self, call: Call, said: Data, known: dict[str, Any]) -> Answer:
+        if (job := self.jobs.get(known["path"]["id"])) is None:
+            return answered(self.about["not_found"], known["path"])
+        found = [filled(said["each"], f) for f in job.fates if f["ok"] == (said["of"] == "good")]
+        size = min(int(look(known, said["size"]) or said["size_usual"]), said["size_max"])
+        start = int(look(known, said["token"]) or 0)
+        known |= {"all": found[start : start + size], "next": str(start + size)}
+        more = start + size < len(found)
+        known["next_part"] = filled(said["next"], known) if more else None
+        return answered(said, known)
+
+    def answer(self, call: Call) -> Answer:
+        for job in self.jobs.values():
+            if job.open and call.at_ms >= job.due_ms:
+                fates = [
+                    self._row(job.call, job.said, n, row, self.store, None)
+                    for n, row in enumerate(job.rows)
+                ]
+                job.fates = job.call.struck.edit(fates)
+        return super().answer(call)
 
     # -- reading
 
