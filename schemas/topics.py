@@ -120,8 +120,8 @@ def of_platform(platform: str) -> tuple[Topic, ...]:
 _COMMON: tuple[Topic, ...] = (
     Topic(RESOLVED, "person", (events.ResolvedRecord,), 30 * DAY_S, "streams.admit",
           "streams.shape, downstream teams", "Events without repeats, with their person."),
-    Topic(ASKED, "identity", (identity.AddressAsked,), 7 * DAY_S, "streams.admit",
-          "streams.addresses", "Whose is this address."),
+    Topic(ASKED, "identity", (identity.AddressAsked,), 7 * DAY_S,
+          "streams.admit, streams.shape", "streams.addresses", "Whose is this address."),
     Topic(ANSWERED, "object key",
           (identity.AddressAnswered, identity.LinkClaim, identity.ObjectMerged, control.Again),
           7 * DAY_S,

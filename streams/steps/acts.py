@@ -198,11 +198,14 @@ def _undo(work: Work, act: Act, target: Target) -> bool:
 
 
 def _release(work: Work, there: Destination, state: SyncState | None, owed: Owed, act: Act) -> bool:
-    """Decided anew from what is known now, and sent before bulk work."""
+    """Decided anew from what is known now, with the mapping of today also where its run began with
+    another one, and sent before bulk work."""
     row = owed.row
-    plan = work.plan(row.sync, row.run)
+    plan, today = work.plan(row.sync, row.run), work.plan(row.sync, "")
     if plan is None:
         return False  # stays parked: its sync is not defined here
+    if today is not None and today.target == plan.target:
+        plan = today
     _forget(work, there, state, owed)
     if state is not None or owed.stage != Stage.upload:  # a fact says what it said
         row.fields = Values()

@@ -233,7 +233,17 @@ class Catalog:
         identify = connection.identify.get(event.object_type) if connection else None
         if identify is None or not event.object_id:
             return None
-        value = _text(event.values, identify.field)
+        return self._hash(identify, _text(msgspec.json.decode(event.values), identify.field))
+
+    def shown(self, object_key: str, values: Mapping[str, Any]) -> str:
+        """Keyed hash of the identifying key among an object's values. Empty: there is none, or it
+        may be several persons' (`shared`)."""
+        identify = self.identify(object_key)
+        if identify is None or identify.shared:
+            return ""
+        return self._hash(identify, _text(values, identify.field))
+
+    def _hash(self, identify: Identify, value: str) -> str:
         if not value:
             return ""
         kind = "text" if identify.normalise == "text" else "email"
@@ -327,6 +337,6 @@ def normal(key: str, how: str) -> str:
     return key
 
 
-def _text(document: bytes, name: str) -> str:
-    value = msgspec.json.decode(document).get(name)
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
     return str(value).strip() if value is not None else ""

@@ -8,8 +8,10 @@ holds up nobody else.
 
 from schemas.commands import UploadRow
 from schemas.definitions import Policy
+from schemas.identity import AddressAsked
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
+from schemas.topics import ASKED
 from streams.steps.catalog import Plan
 from streams.steps.consent import SUPPRESSING, alone, overlay
 from streams.steps.echo import echoed, remember
@@ -256,6 +258,7 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     there.out = row
     if plan.claims:
         remember(work, plan, there, row)
+        _claim_address(work, plan, row)
     work.out.row(
         plan, row.run, row.rank,
         UploadRow(
@@ -266,6 +269,16 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     )  # fmt: skip
     code = "older_left_out" if lost else ""
     work.note(row, Standing.out, code, field=",".join(lost))
+
+
+def _claim_address(work: Work, plan: Plan, row: Row) -> None:
+    """An address that the row's source does not show, as one that was mended, is the person's
+    before anybody can meet it at the destination: whoever tells of it first would be a stranger."""
+    source = work.person.sources.get(row.source)
+    address = work.catalog.shown(f"{plan.target}:", row.fields.values)
+    if address and source and address != work.catalog.shown(row.source, source.known.values):
+        asked = AddressAsked(identity=address, object_key=row.source, proposed=work.key)
+        work.out.send(ASKED, address, asked)
 
 
 def only_what_differs(plan: Plan, written: Values, row: Row, lost: list[str]) -> Standing:

@@ -16,7 +16,6 @@ from schemas.codec import Codec
 from schemas.control import ActKind
 from schemas.journal import JournalEntry
 from schemas.parked import Fix, ParkedRecord
-from schemas.runs import RunView
 from streams.definitions import Catalogs
 from syncline import acts, cluster, undoing, unparking
 from syncline.errors import Failed, Misused
@@ -339,16 +338,15 @@ def unfix(
 def _tried(
     settings: Settings, codec: Codec, records: list[ParkedRecord], mend: Mend
 ) -> list[Tried]:
-    """Each with the versions that its run holds, else the active ones, and the fixes that apply."""
+    """Each with the versions that are active, as a release takes them, and the fixes that apply."""
     kafka = settings.kafka_config()
     catalog = Catalogs(kafka, codec, b"").now
-    pins = {v.run: v.pins for v in latest(kafka, codec, topics.RUNS, RunView).values()}
     standing: dict[str, dict[str, Any]] = {}
     for f in latest(kafka, codec, topics.FIXES, Fix).values():
         standing.setdefault(f.person, {})[f.field] = json.loads(f.value)
     results: list[Tried] = []
     for record in records:
-        plan = catalog.plan(record.sync, pins.get(record.run, {}))
+        plan = catalog.plan(record.sync, {})
         source = catalog.connections.get(plan.source) if plan else None
         platform = source.platform if source else ""
         results.append(tried(record, mend, plan, platform, standing.get(record.person, {})))

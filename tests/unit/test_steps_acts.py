@@ -186,6 +186,17 @@ def test_a_run_keeps_the_versions_that_it_began_with() -> None:
     assert "Phone" in desk.event(ANN, 100, run=RUN, record_no=0).sent
 
 
+def test_what_a_run_had_refused_is_released_with_the_mapping_of_today() -> None:
+    """A new version of the mapping mends a whole group, also where a bulk run brought it."""
+    desk = Desk(catalog_=two_versions())
+    desk.act(ActKind.run_start, run=RUN, sync="leads", values=b'{"pins": {"mapping:leads": 1}}')
+    row = desk.event(ANN, 100, run=RUN, record_no=0).row
+    record = parked(desk.outcome(OutcomeKind.parked, row, code="BAD", field="Phone"))
+    desk.act(ActKind.activate, definition="mapping:leads@2")
+    desk.act(ActKind.release, sync="leads", targets=desk.target(record))
+    assert desk.sent.keys() == {"Company", "Email", "LastName"}
+
+
 def test_an_act_that_concerns_nobody_here_is_a_bug() -> None:
     with pytest.raises(TypeError):
         People(Desk().rows, two_versions(), 0).take("x", parked(refused()[0]))

@@ -4,8 +4,11 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from schemas.control import ActKind
 from schemas.events import PlatformEvent, ResolvedRecord
+from schemas.identity import AddressAsked
 from schemas.outcomes import OutcomeKind, RecordOutcome
+from schemas.topics import ASKED
 from streams.steps.catalog import Catalog, Flow
 from streams.steps.echo import EXPIRES_MS, ROUNDS_MAX
 from tests.simulation.twoway import CONNECTIONS, KINDS, MAPPINGS, SYNCS
@@ -124,6 +127,24 @@ def test_a_row_names_its_object_where_nothing_else_does_though_the_name_came_fro
     sales(desk, LEAD, 3_000)
     sales(desk, {"Phone": "9"}, 4_000, thin=True)
     assert desk.sent == {"phone": "9", "email": "ann@x.io"}
+
+
+def test_an_address_that_was_mended_is_the_persons_before_it_stands_there() -> None:
+    """Else the webhook of the object that we make asks first whose it is, and is a stranger."""
+    desk = hub(two_way(), ANN, 1_000)
+    assert not [s for s in desk.sends if s.topic == ASKED], "the contact shows it itself"
+    desk = hub(two_way(), {**ANN, "email": "ann@x"}, 1_000)
+    [record] = done(desk, OutcomeKind.parked, code="BAD", field="Email").parked.values()
+    assert record is not None
+    mend = {"sync": "leads", "targets": desk.target(record)}
+    desk.act(ActKind.fix, **mend, values=b'{"email": "ann@x.io"}').act(ActKind.release, **mend)
+    [asked] = [s.message for s in desk.sends if s.topic == ASKED]
+    assert isinstance(asked, AddressAsked)
+    assert (asked.proposed, asked.object_key) == (desk.who, "hub:contact:1")
+    lead = event({"Email": "ann@x.io"}, 2_000, source="sales").model_copy(
+        update={"object_type": "Lead"}
+    )
+    assert asked.identity == desk.catalog.identity(lead)
 
 
 def test_an_object_that_is_known_there_is_taken_and_not_looked_for() -> None:
