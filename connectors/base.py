@@ -136,8 +136,7 @@ class Spec:
         return max(sets, key=lambda names: (set(names) <= set(given), len(set(names) & set(given))))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One destination object as the worker hands it to a connector."""
 
     row_id: str

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+import msgspec
+
 from connectors.base import ObjectSpec, Row
 from schemas.commands import Priority
 
@@ -26,6 +28,7 @@ MATCH_OVERHEAD_BYTES = 8
 
 
 class Stage(Enum):
+    refer = "refer"
     match = "match"
     write = "write"
 
@@ -46,7 +49,7 @@ class Lane(NamedTuple):
     connection: str
     object_type: str
     field: str
-    """What it is matched by; empty in the write stage."""
+    """What it, or what it refers to, is looked for by; empty in the write stage."""
     together: Hashable
 
 
@@ -69,6 +72,8 @@ class Taken:
     taken_ms: int = 0
     """Wall clock of when it was first read; a row that is written again keeps it."""
     left: int = 0
+    weight: int = 0
+    """What it counts for among the rows in hand."""
     items: list["Item"] = field(default_factory=list)
     settled: list[Any] = field(default_factory=list)
     again: list["Item"] = field(default_factory=list)
@@ -86,9 +91,8 @@ class Taken:
     """A command without rows, as read: to be written again."""
 
 
-@dataclass(slots=True, eq=False)
-class Item:
-    """One row on its way."""
+class Item(msgspec.Struct, eq=False):
+    """One row on its way. A struct: it is made once a row, in a third of a dataclass's time."""
 
     row: Row
     taken: Taken
@@ -97,6 +101,8 @@ class Item:
     """UploadRow as it was read."""
     match: str = ""
     """Value by which it is looked for before its first write; empty: it need not be."""
+    references: tuple[Any, ...] = ()
+    """`references.Reference` of other objects that are to be looked up before anything else."""
     keys: tuple[Hashable, ...] = ()
     """Identities that must not be out twice."""
     priority: Priority = Priority.live
@@ -122,6 +128,8 @@ class Item:
     lane: Lane | None = None
 
     def byte_count(self, stage: Stage) -> int:
+        if stage is Stage.refer:
+            return len(self.references[0].value) + MATCH_OVERHEAD_BYTES
         if stage is Stage.match:
             return len(self.match) + MATCH_OVERHEAD_BYTES
         return len(self.raw["fields"]) + ROW_OVERHEAD_BYTES

@@ -114,24 +114,23 @@ class Segment:
         that is null is left out. Who it is: `userId`, or `anonymousId`, else our own key."""
         place, beside = CALLS[object_type]
         call: dict[str, Any] = {"type": object_type}
-        values: dict[str, Any] = {}
+        values, nested = dict(row.fields), dict[str, Any]()
         clears = object_type != "track"
-        for name, value in row.fields.items():
+        for name in _elsewhere(object_type, tuple(values)):
+            value = values.pop(name)
             if name in beside:
                 if value is not None and value != "":
                     call[name] = str(value)
-            elif value is None and not clears:
-                pass
-            elif "." in name:
-                _nest(call if name.startswith(AROUND) else values, name, value)
-            else:
-                values[name] = value
+            elif value is not None or clears:
+                _nest(call if name.startswith(AROUND) else nested, name, value)
+        if not clears:
+            values = {name: value for name, value in values.items() if value is not None}
         if "userId" not in call and "anonymousId" not in call:
             call["userId"] = row.object_id or row.person
         if row.occurred_ms:  # without one it happens when it arrives
             second_s, ms = divmod(row.occurred_ms, 1000)
             call["timestamp"] = f"{_second(second_s)}.{ms:03}Z"
-        call[place] = values
+        call[place] = nested | values
         return call
 
     async def upload_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
@@ -196,6 +195,13 @@ def wrong(call: Mapping[str, Any], size: int) -> Parked | None:
 @lru_cache(1024)
 def _second(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(256)
+def _elsewhere(object_type: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of these fields do not stand among the values as they are: a sync's rows are alike."""
+    beside = CALLS[object_type][1]
+    return tuple(name for name in names if name in beside or "." in name)
 
 
 def _nest(at: dict[str, Any], name: str, value: Any) -> None:
