@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from connectors import halting, jobs, matching, readback, uploads
+from connectors import halting, jobs, matching, readback, references, uploads
 from connectors.base import ObjectSpec
 from connectors.gate import Gate
 from connectors.handover import Inherited, Intended
@@ -23,7 +23,7 @@ from connectors.office import Client, Office
 from connectors.outcome import Outcome, Parked, Returned, Unknown
 from connectors.reading import Reader
 from connectors.registry import Misconfigured
-from connectors.rows import item_of, reference_in
+from connectors.rows import item_of
 from connectors.settling import Request, Send, Settled, wall_ms
 from ratelimits import registry
 from schemas.commands import Priority
@@ -61,6 +61,7 @@ class Account:
         self.lanes = Lanes()
         self.rows: dict[str, Item] = {}
         """By row id, in the order in which they came."""
+        self.referred = references.Known()
         self.rows_max: dict[str, int] = {}
         """Learned: object type to the rows that a request may have."""
         self.small: dict[str, int] = {}
@@ -105,6 +106,7 @@ class Account:
             elif fate := self._at_once(item):
                 self.settle(item, fate)
             else:
+                references.fill(self, item)
                 self.lanes.put(item, self.lane_of(item))
 
     def take_job(
@@ -158,8 +160,6 @@ class Account:
             return Parked("undecodable_fields", "the row's fields are no JSON object")
         if item.spec is uploads.UNKNOWN_OBJECT:
             return Parked("unknown_object", f"{self.office.platform} has no such object type here")
-        if field := reference_in(item.row.fields):
-            return Parked("unresolved_reference", "this worker looks up no references", field)
         return None
 
     def _sent_before(self, item: Item, held: Intended) -> None:
@@ -194,6 +194,12 @@ class Account:
 
     def lane_of(self, item: Item) -> Lane:
         taken, spec = item.taken, item.spec
+        if item.references:
+            there = item.references[0]
+            return Lane(
+                spec.match_quota or spec.read_quota, item.priority, Stage.refer, taken.connection,
+                there.object_type, there.by, "",
+            )  # fmt: skip
         if item.match:
             field = item.field or self.office.match_field(taken.sync)
             return Lane(
@@ -296,6 +302,8 @@ class Account:
                 raise
 
     def _how(self, client: Client, lane: Lane, items: Sequence[Item]) -> Carry:
+        if lane.stage is Stage.refer:
+            return references.look_up
         if lane.stage is Stage.match:
             return matching.match
         job = len(items) > client.spec.objects[lane.object_type].batch_rows_max
@@ -303,7 +311,11 @@ class Account:
 
     def _most(self, lane: Lane) -> tuple[int, int]:
         """Rows and bytes that the next request of a lane may have."""
-        spec = self.office.client(lane.connection).spec.objects[lane.object_type]
+        objects = self.office.client(lane.connection).spec.objects
+        if lane.stage is Stage.refer:  # to objects that we may never write
+            spec = objects.get(lane.object_type, self.lanes.first(lane).spec)
+            return spec.match_rows_max, spec.match_bytes_max
+        spec = objects[lane.object_type]
         if lane.stage is Stage.match:
             return spec.match_rows_max, spec.match_bytes_max
         if spec.job is not None and self.jobs.takes(spec.job, spec, lane):

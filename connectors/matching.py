@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from connectors import readback, uploads
-from connectors.base import ByKeys, Found, Row
+from connectors.base import ByKeys, Found, Page, Row
 from connectors.base import PlatformError as Refused
 from connectors.http import Trail
 from connectors.lanes import Item, Lane
@@ -23,7 +23,7 @@ from connectors.settling import Request
 if TYPE_CHECKING:
     from connectors.account import Account
 
-__all__ = ["match", "verdict"]
+__all__ = ["ask", "match", "verdict"]
 
 
 async def match(
@@ -35,20 +35,8 @@ async def match(
         lane.object_type, lane.field, tuple(item.match for item in items),
         (key_field,) if key_field else (),
     )  # fmt: skip
-    try:
-        page = await client.connector.fetch_records(asked)
-    except Refused as error:
-        outcome = client.connector.handle_error(error)
-        _failed(account, client, lane, items, outcome, request, of)
-        return
-    except Exception as error:  # noqa: BLE001 - whatever a connector throws is the rows' fault at most
-        outcome = Retry(f"connector failed: {type(error).__name__}")
-        _failed(account, client, lane, items, outcome, request, of)
-        return
-    request.name, request.status, request.took_ms = of.name, of.status, of.took_ms
-    account.gate.answered(account.office.now_s())
-    if not page.last and len(items) > 1:  # more objects than one answer holds: ask for fewer
-        account.split(lane, items)
+    page = await ask(account, client, lane, items, asked, request, of)
+    if page is None:
         return
     found: dict[str, list[Found]] = defaultdict(list)
     for record in page.records:
@@ -69,6 +57,29 @@ async def match(
                 item.match = ""
                 account.lanes.put(item, account.lane_of(item))
     account.go()
+
+
+async def ask(
+    account: "Account", client: Client, lane: Lane, items: list[Item], asked: ByKeys,
+    request: Request, of: Trail,
+) -> Page | None:  # fmt: skip
+    """One read for these rows. None: it failed, or is tried with fewer; they are seen to."""
+    try:
+        page = await client.connector.fetch_records(asked)
+    except Refused as error:
+        outcome = client.connector.handle_error(error)
+        _failed(account, client, lane, items, outcome, request, of)
+        return None
+    except Exception as error:  # noqa: BLE001 - whatever a connector throws is the rows' fault at most
+        outcome = Retry(f"connector failed: {type(error).__name__}")
+        _failed(account, client, lane, items, outcome, request, of)
+        return None
+    request.name, request.status, request.took_ms = of.name, of.status, of.took_ms
+    account.gate.answered(account.office.now_s())
+    if not page.last and len(items) > 1:  # more objects than one answer holds: ask for fewer
+        account.split(lane, items)
+        return None
+    return page
 
 
 def verdict(

@@ -1,18 +1,32 @@
 """A row as it was read to an item on its way, with the identities it must not share. Pure."""
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from connectors.base import ObjectSpec, Row
 from connectors.lanes import Item, Taken
 
-__all__ = ["item_of", "reference_in"]
-
-REFERENCE = {"ref", "by", "value"}
+__all__ = ["Reference", "item_of"]
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Reference(NamedTuple):
+    """As a row has it (`mappings.compiled.plain`)."""
+
+    field: str
+    """Of the row."""
+    object_type: str
+    by: str
+    value: str
+    if_none: str
+    if_many: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.object_type, self.by, self.value.lower()
 
 
 def item_of(
@@ -26,6 +40,8 @@ def item_of(
     row = Row(raw["row_id"], raw["person"], raw["object_id"], fields or {}, raw["occurred_ms"])
     item = Item(row, taken, spec, raw, priority=taken.priority, broken=fields is None)
     fields = row.fields
+    if b'"ref"' in raw["fields"]:
+        item.references = _references_in(fields)
     if spec.kind == "fact":
         return item  # appended, never merged: no order to keep
     keys: list[Hashable] = [(target, "person", row.person)]
@@ -44,9 +60,12 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def reference_in(fields: Mapping[str, Any]) -> str:
-    """First field that names an object to be looked up (`mappings.document.plain`); else empty."""
-    for name, value in fields.items():
-        if type(value) is dict and value.keys() == REFERENCE:
-            return name
-    return ""
+def _references_in(fields: Mapping[str, Any]) -> tuple[Reference, ...]:
+    return tuple(
+        Reference(
+            name, value["ref"], value["by"], str(value["value"]).strip(),
+            value.get("if_none", "wait"), value.get("if_many", "park"),
+        )
+        for name, value in fields.items()
+        if type(value) is dict and {"ref", "by", "value"} <= value.keys()
+    )  # fmt: skip

@@ -36,7 +36,9 @@ class RefRule(_Closed):
     object: str = Field(description="Object type to look in, e.g. Account.")
     by: str = Field(description="Its field that is compared.")
     value: str = Field(description="Expression: the value to look for.")
-    if_none: Literal["skip", "park"] = "park"
+    if_none: Literal["wait", "skip", "park"] = Field(
+        default="wait", description="The row waits until there is one, goes without, or is parked."
+    )
     if_many: Literal["park", "first"] = "park"
 
 

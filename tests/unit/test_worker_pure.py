@@ -15,7 +15,7 @@ from connectors.matching import verdict
 from connectors.offsets import METADATA_BYTES_MAX, STRETCH_MAX, Stretch
 from connectors.outcome import Parked, Returned, Unknown, Written
 from connectors.partition import HOLD_S, Partition
-from connectors.rows import item_of, reference_in
+from connectors.rows import item_of
 from connectors.settling import AGAIN, Request, Settled, redacted, sends_of
 from connectors.wire import Wire
 from schemas.codec import Codec
@@ -366,6 +366,16 @@ def test_a_partition_defers_what_has_no_room_and_takes_it_later():
     assert part.defer(Record(0, 10 + STRETCH_MAX + 2, b"", None))
 
 
+def test_what_counts_in_hand_are_rows_and_large_ones_by_their_size():
+    part = Partition(0, 1, 0, "", Inherited())
+    small, large = Taken(0, 1, 0, 100.0, left=500), Taken(0, 1, 1, 100.0, left=50)
+    part.hold(small, Record(0, 0, bytes(400_000), None))
+    assert part.rows == 500
+    part.hold(large, Record(0, 1, bytes(1_000_000), None))
+    assert part.rows == 500 + 1_000
+    assert part.rows == small.weight + large.weight
+
+
 def test_a_command_half_done_is_overdue_after_a_while():
     part = Partition(0, 1, 0, "", Inherited())
     fresh, half = Taken(0, 1, 0, 100.0), Taken(0, 1, 1, 100.0, first_s=100.0)
@@ -447,13 +457,6 @@ def test_a_row_can_be_moved_to_another_lane_wherever_it_waits():
     assert cut is not None
     assert cut[1] == [behind]
     assert lanes.turns() == []
-
-
-def test_a_reference_is_seen_and_another_object_is_none():
-    assert reference_in(
-        {"a": 1, "AccountId": {"ref": "Account", "by": "Domain", "value": "x"}}
-    ) == ("AccountId")
-    assert reference_in({"a": {"ref": 1}, "b": None}) == ""
 
 
 def test_the_entry_of_a_large_job_is_several_that_fit_into_a_message():
