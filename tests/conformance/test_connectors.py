@@ -69,6 +69,15 @@ async def test_a_new_address_that_is_a_member_is_taken_up(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("name", ["mailchimp"])
+async def test_a_refused_merge_field_is_named_as_rows_name_it(bench: Bench) -> None:
+    """So that it is known what was refused, and the same is not sent again."""
+    rows = {"field": "FNAME", "matches": "^Bea$"}
+    bench.strike("refuse_rows", rows=rows, code="ERROR_GENERIC", message="no")
+    [refused] = await bench.upload([bench.place.row(0, "Bea")])
+    assert refused == Parked("ERROR_GENERIC", "no", "merge_fields.FNAME")
+
+
+@pytest.mark.parametrize("name", ["mailchimp"])
 async def test_who_left_is_not_subscribed_again(bench: Bench) -> None:
     await bench.upload([bench.place.row(0)])
     bench.platform.perform([{"kind": "unsubscribe", "email": "person0@example.com"}])
