@@ -6,6 +6,7 @@ Behaves as these pages say (read 2026-08)
 - https://mailchimp.com/developer/marketing/api/list-members/: one member, MD5 of the lower-cased
   address, paging (1,000 a page)
 - https://mailchimp.com/developer/marketing/docs/errors/: problem+json
+- batch operations: mailchimp_batches.py
 - https://mailchimp.com/developer/marketing/docs/fundamentals/: throttling
 - https://mailchimp.com/developer/marketing/guides/sync-audience-data-webhooks/:
   mailchimp_webhooks.py
@@ -20,6 +21,8 @@ Our reading where the pages are silent
 - an unsubscribed, cleaned or archived-for-good address cannot become `subscribed` by API; `pending`
   works; other fields of it may change
 - unknown merge tags are ignored; text longer than 255 characters is refused
+- tags of a call are added to those of a member; with `sync_tags` they take their place, also where
+  a member of the call has none
 - an address may change by PUT or PATCH on the old one's hash, if nobody has the new one
 """
 
@@ -29,6 +32,7 @@ from typing import Any
 
 import msgspec
 
+from simulators.mailchimp_batches import Batches
 from simulators.mailchimp_shapes import (
     ADDRESS,
     HELD_BACK,
@@ -62,6 +66,10 @@ class Mailchimp(Platform):
     name = "mailchimp"
     routes = [
         ("GET", r"/3\.0/ping", "ping"),
+        ("POST", r"/3\.0/batches", "start_batch"),
+        ("GET", r"/3\.0/batches/([^/]+)", "read_batch"),
+        ("GET", r"/results/([^/]+)-response\.tar\.gz", "batch_results"),
+        ("GET", r"/3\.0/lists", "read_lists"),
         ("GET", r"/3\.0/lists/([^/]+)", "read_list"),
         ("POST", r"/3\.0/lists/([^/]+)", "batch"),
         ("GET", r"/3\.0/lists/([^/]+)/members", "list_members"),
@@ -82,6 +90,7 @@ class Mailchimp(Platform):
         *,
         api_key: str = "mailchimp-key-us1",
         list_id: str = "a1b2c3d4e5",
+        job_s: float = 0.5,
         seed: int = 0,
         quota: Mapping[str, str] | None = None,
         script: Iterable[Mapping[str, Any]] = (),
@@ -108,6 +117,7 @@ class Mailchimp(Platform):
         self._required: list[str] = []  # tags of merge fields without which nobody joins
         self.tags: dict[str, list[str]] = {}
         self.events = Events(self)
+        self.batches = Batches(super().answer, job_s)
         self.fill()
 
     def fill(self) -> None:
@@ -125,7 +135,9 @@ class Mailchimp(Platform):
     # -- who may, and how much
 
     def recognise(self, call: Call) -> None:
-        """Basic with any user name, or Bearer."""
+        """Basic with any user name, or Bearer. The address of results is signed, and has no key."""
+        if call.path.startswith("/results/"):
+            return
         how, _, given = call.headers.get("Authorization", "").partition(" ")
         if how.lower() == "basic":
             try:
@@ -149,7 +161,7 @@ class Mailchimp(Platform):
         self.api_key, self._expired = token, False
 
     def limits(self, call: Call) -> list[Window]:
-        return [self.windows["connections"]]
+        return [] if call.path.startswith("/results/") else [self.windows["connections"]]
 
     def over_limit(self, policy: str, now: float, *, bare: bool = False) -> Answer:
         if bare:
@@ -157,6 +169,21 @@ class Mailchimp(Platform):
             return Answer(403, html, {"Content-Type": "text/html"})
         words = "You have exceeded the limit of 10 simultaneous connections."
         return problem_of(None, 429, "Too Many Requests", words)
+
+    # -- calls in one
+
+    def answer(self, call: Call) -> Answer:
+        self.batches.work(call.at_ms)
+        return super().answer(call)
+
+    def start_batch(self, call: Call) -> Answer:
+        return self.batches.start(call)
+
+    def read_batch(self, call: Call, name: str) -> Answer:
+        return self.batches.read(call, name)
+
+    def batch_results(self, call: Call, name: str) -> Answer:
+        return self.batches.results(call, name)
 
     # -- many members
 
@@ -199,8 +226,9 @@ class Mailchimp(Platform):
                 continue
             new = obj is None or obj.archived
             obj = self._write(call, row, member, obj, hashed)
-            if given.sync_tags:
-                self.tags[obj.id] = list(member.tags)
+            if not call.dry and (given.sync_tags or member.tags):
+                kept = [] if given.sync_tags else self.tags.get(obj.id, [])
+                self.tags[obj.id] = list(dict.fromkeys((*kept, *member.tags)))
             (made if new else changed).append(self.shape(obj))
         self.rows["written"] += len(made) + len(changed)
         made, changed = call.struck.edit(made), call.struck.edit(changed)
@@ -380,11 +408,20 @@ class Mailchimp(Platform):
         members = [self.shape(obj) for obj in page]
         return Answer(200, {"members": members, "list_id": list_id, "total_items": len(found)})
 
+    def read_lists(self, call: Call) -> Answer:
+        """All audiences: the one."""
+        offset = int(call.params().get("offset", "0"))
+        lists = [] if offset else [self._about()]
+        return Answer(200, {"lists": lists, "total_items": 1})
+
     def read_list(self, call: Call, list_id: str) -> Answer:
         self._known(call, list_id)
+        return Answer(200, self._about())
+
+    def _about(self) -> dict[str, Any]:
         subscribed = sum(1 for o in self.store.alive() if o.values["status"] == "subscribed")
         stats = {"member_count": subscribed, "merge_field_count": len(self.merge_fields)}
-        return Answer(200, {"id": list_id, "name": "Newsletter", "stats": stats})
+        return {"id": self.list_id, "name": "Newsletter", "stats": stats}
 
     def list_merge_fields(self, call: Call, list_id: str) -> Answer:
         self._known(call, list_id)

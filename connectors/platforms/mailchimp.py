@@ -1,8 +1,9 @@
-"""Mailchimp: members of one audience in (sink), and their changes out (source).
+"""Mailchimp: members of one audience in (sink), their changes and the audiences out (source).
 
 API      Marketing 3.0, https://mailchimp.com/developer/marketing/api/lists/batch-subscribe-or-unsubscribe/
 Quotas   ratelimits/registry/mailchimp.json: connections (10 at once); no rate, no headers
 Repeats  a member is its lower-cased address: the same upsert again changes nothing
+Jobs     very many rows of a bulk run go as one batch of operations: mailchimp_batches.py
 Traps    200 even when members fail; two members of one address in a call fail; an address that has
          unsubscribed or bounced cannot be subscribed by API; a bare 403 means too many requests
 """
@@ -25,6 +26,7 @@ from connectors.base import (
     FieldsOf,
     Found,
     Http,
+    JobSpec,
     ObjectSpec,
     Page,
     PlatformError,
@@ -34,9 +36,21 @@ from connectors.base import (
     iso,
     milliseconds,
 )
-from connectors.outcome import Halted, Outcome, Parked, Retry, Throttled, TooLarge, Written
+from connectors.outcome import (
+    Halted,
+    Outcome,
+    Parked,
+    Retry,
+    Throttled,
+    TooLarge,
+    Unknown,
+    Written,
+)
+from connectors.platforms import mailchimp_batches as batches
 
+MEMBERS_MAX = 500  # API page "Batch subscribe or unsubscribe": 500 members a call
 PAGE_RECORDS = 1000  # API page "List members info": count at most 1000
+AUDIENCE = ("id", "name", "date_created", "stats.member_count", "stats.unsubscribe_count")
 HALTING_403 = frozenset({"User Disabled", "Wrong Datacenter", "Forbidden"})
 
 
@@ -45,6 +59,10 @@ class MailchimpConfig(BaseModel, frozen=True, extra="forbid"):
 
     list_id: str = Field(description="Audience that members join: Settings > Audience ID.")
     data_centre: str = Field(default="us1", description="What follows the last `-` of the key.")
+    replace_tags: bool = Field(
+        default=False,
+        description="A member's tags become those of its row; else they are added to its own.",
+    )
 
 
 class Mailchimp:
@@ -55,17 +73,26 @@ class Mailchimp:
         config=MailchimpConfig,
         secrets=("api_key",),
         base_url="https://{data_centre}.api.mailchimp.com",
+        hosts={"results": "https://mailchimp-api-batch.s3.amazonaws.com"},  # of batches
         objects={
             "member": ObjectSpec(
                 kind="state",
                 repeat="safe",
-                batch_rows_max=500,  # API page "Batch subscribe or unsubscribe": 500 members
+                batch_rows_max=MEMBERS_MAX,
                 identity_field="email_address",
                 count_quota="read",
-                together=lambda row: row.row_id if is_rename(row) else "",
-            )
+                together=lambda row: row.row_id if is_rename(row) else str("tags" in row.fields),
+                job=JobSpec(
+                    rows_min=2_000,  # own choice: requests answer sooner, and 10 run at once
+                    rows_max=10_000,  # own choice, as for Salesforce
+                    bytes_max=10_000_000,
+                    calls=6,  # hand over, about three looks, the archive
+                    takes=lambda row: not is_rename(row),
+                ),
+            ),
+            "audience": ObjectSpec(kind="state", repeat="unsafe", batch_rows_max=1),
         },
-        fetchable=frozenset({"member"}),
+        fetchable=frozenset({"member", "audience"}),
     )
 
     def __init__(
@@ -75,10 +102,18 @@ class Mailchimp:
         self._list = f"/3.0/lists/{config.list_id}"
 
     async def fetch_records(self, request: Fetch) -> Page:
-        """Members, oldest change first. The cursor is the last change seen and how many of that
-        very time: an offset over the whole would pass members over when others move to the end.
-        Members of the cursor's own second may come again; they are the same events."""
+        """Audiences by number. Members, oldest change first: the cursor is the last change seen and
+        how many of that very time, as an offset over the whole would pass members over when others
+        move to the end. Members of the cursor's own second may come again; they are the same
+        events."""
         match request:
+            case Changes(object_type="audience", cursor=cursor, rows_max=rows_max):
+                return await self._audiences(int(cursor or 0), rows_max or PAGE_RECORDS)
+            case ByIds(object_type="audience", ids=ids):
+                audience = msgspec.json.decode(await self._call("GET", f"/3.0/lists/{ids[0]}"))
+                return Page([_audience(audience)])
+            case FieldsOf(object_type="audience"):
+                return Page([field_found(name, {"name": name}) for name in AUDIENCE])
             case Changes(cursor=cursor, rows_max=rows_max):
                 since, _, offset = cursor.partition("|")
                 if request.since_ms and not cursor:
@@ -115,8 +150,16 @@ class Mailchimp:
                 fields = msgspec.json.decode(body)["merge_fields"]
                 return Page([field_found(f["tag"], f) for f in fields])
 
+    async def _audiences(self, offset: int, rows_max: int) -> Page:
+        count = min(rows_max, PAGE_RECORDS)
+        params = {"count": str(count), "offset": str(offset)}
+        body = msgspec.json.decode(await self._call("GET", "/3.0/lists", params=params))
+        found = [_audience(audience) for audience in body["lists"]]
+        return Page(found, str(offset + len(found)), len(found) < count)
+
     def map_fields(self, object_type: str, row: Row) -> dict[str, Any]:
-        """Dots nest: `merge_fields.FNAME`. Mailchimp clears a merge field by an empty text."""
+        """Dots nest: `merge_fields.FNAME`. Mailchimp clears a merge field by an empty text, tags by
+        none."""
         member: dict[str, Any] = {}
         for name, value in row.fields.items():
             at = member
@@ -124,34 +167,36 @@ class Mailchimp:
             for parent in parents:
                 at = at.setdefault(parent, {})
             at[leaf] = "" if value is None and parents else value
+        if "tags" in member:
+            member["tags"] = member["tags"] or []
         return member
 
     async def upload_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
         """Upsert at most 500 members; the address is the identity, so a new one is a rename."""
+        if object_type != "member":
+            return [Parked("unknown_object", "audiences are only read")] * len(rows)
         if is_rename(rows[0]):
             return [await self._rename(object_type, rows[0])]
         members = [self.map_fields(object_type, row) for row in rows]
-        body = {"members": members, "update_existing": True, "sync_tags": False}
         try:
-            answer = msgspec.json.decode(await self._call("POST", "", body))
+            answer = msgspec.json.decode(await self._call("POST", "", self._upsert(members)))
         except PlatformError as error:
             return [self.handle_error(error)] * len(rows)
         except msgspec.DecodeError:  # a 200 of something between us and Mailchimp
             return [Retry("the answer is no JSON")] * len(rows)
-        verdicts: dict[str, Outcome] = {}
-        for member in (*answer.get("new_members", ()), *answer.get("updated_members", ())):
-            address = member["email_address"].lower()
-            verdicts[address] = Written(address_hash(address))
-        for error in answer.get("errors", ()):
-            verdicts[str(error.get("email_address", "")).lower()] = _refused(error)
-        missing = Retry("no verdict in the answer")
-        return [verdicts.get(str(m.get("email_address", "")).lower(), missing) for m in members]
+        return _of_each(rows, _verdicts(answer), "no verdict in the answer")
+
+    def _upsert(self, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The body of a call; either all have tags, or none."""
+        replaces = self.config.replace_tags and "tags" in members[0]
+        return {"members": members, "update_existing": True, "sync_tags": replaces}
 
     async def _rename(self, object_type: str, row: Row) -> Outcome:
         """PUT on the old hash moves the member. Where the old one is gone already (a repeat whose
         answer was lost), or the new address is a member by itself (both were one person's), the
         same PUT on the new hash upserts that one."""
         member = self.map_fields(object_type, row)
+        tags = member.pop("tags", None)
         new = address_hash(str(member["email_address"]))
         try:
             try:
@@ -160,9 +205,49 @@ class Mailchimp:
                 if error.status != 404 and not _is_taken(error):
                     raise
                 await self._call("PUT", f"/members/{new}", member)
+            if tags is not None:  # a PUT takes none
+                tagged = {"email_address": member["email_address"], "tags": tags}
+                await self._call("POST", "", self._upsert([tagged]))
         except PlatformError as error:
             return self.handle_error(error)
         return Written(new)
+
+    # ---- many rows in a batch of operations (`JobConnector`)
+
+    async def open_job(self, object_type: str, rows: Sequence[Row]) -> str:
+        """Calls of 500 members each, handed over in one; Mailchimp begins."""
+        members = [self.map_fields(object_type, row) for row in rows]
+        parts = [members[n : n + MEMBERS_MAX] for n in range(0, len(members), MEMBERS_MAX)]
+        path = self._list.removeprefix("/3.0")
+        calls = batches.operations(path, [self._upsert(part) for part in parts])
+        return _batch(await self._call("POST", "/3.0/batches", {"operations": calls})).id
+
+    async def start_job(self, receipt: str) -> None:
+        """It was begun when it was handed over."""
+
+    async def check_job(
+        self, object_type: str, receipt: str, rows: Sequence[Row]
+    ) -> list[Outcome] | None:
+        """From the answers to its calls; a row that none of them names was left alone. A batch that
+        is gone, or whose archive cannot be had, leaves its rows unknown."""
+        try:
+            batch = _batch(await self._call("GET", f"/3.0/batches/{receipt}"))
+        except PlatformError as error:
+            if error.status != 404:
+                raise
+            return _unknown(rows, "nothing is known of the batch any more")
+        if batch.status != "finished":
+            return None
+        try:  # the address is signed: our key stays here
+            archive = await self.http.request("GET", batch.response_body_url)
+            answers = batches.answers(archive.body)
+        except ValueError as error:  # elsewhere, or no archive
+            return _unknown(rows, f"results of the batch: {error}")
+        good = [answer for status, answer in answers if status < 300]
+        bad = [PlatformError(status, answer) for status, answer in answers if status >= 300]
+        verdicts = {name: said for answer in good for name, said in _verdicts(answer).items()}
+        why = "; ".join(sorted({str(self.handle_error(error)) for error in bad}))
+        return _of_each(rows, verdicts, why or "the batch says nothing of it")
 
     def handle_error(self, error: PlatformError) -> Outcome:
         """problem+json; a 403 or 429 without JSON is the front door under load."""
@@ -179,7 +264,7 @@ class Mailchimp:
                 return Halted(f"audience {self.config.list_id}: {detail or title}")
             case 413:
                 return TooLarge(detail)
-            case s if s == 0 or s >= 500:
+            case s if s < 300 or s >= 500:  # a 2xx without JSON comes from something in between
                 return Retry(f"{error}")
             case _:
                 return Parked(title, detail)
@@ -189,10 +274,38 @@ class Mailchimp:
     ) -> bytes:
         # Basic with any user name, so that the key is nowhere in the address.
         headers = {"authorization": basic("syncline", self._key.get_secret_value())}
-        answer = await self.http.request(
-            method, self._list + path, json=json, params=params, headers=headers
-        )
+        path = path if path.startswith("/3.0/") else self._list + path
+        answer = await self.http.request(method, path, json=json, params=params, headers=headers)
         return answer.body
+
+
+def _batch(body: bytes) -> batches.Batch:
+    try:
+        return msgspec.json.decode(body, type=batches.Batch)
+    except msgspec.DecodeError:
+        raise PlatformError(200, "the answer is no batch") from None
+
+
+def _verdicts(answer: Mapping[str, Any]) -> dict[str, Outcome]:
+    """By address in small letters, of one call's answer."""
+    verdicts: dict[str, Outcome] = {}
+    for member in (*answer.get("new_members", ()), *answer.get("updated_members", ())):
+        address = member["email_address"].lower()
+        verdicts[address] = Written(address_hash(address))
+    for error in answer.get("errors", ()):
+        verdicts[str(error.get("email_address", "")).lower()] = _refused(error)
+    return verdicts
+
+
+def _unknown(rows: Sequence[Row], why: str) -> list[Outcome]:
+    return [Unknown(why) for _ in rows]
+
+
+def _of_each(rows: Sequence[Row], verdicts: Mapping[str, Outcome], why: str) -> list[Outcome]:
+    """`why`: of rows without a verdict."""
+    missing = Retry(why)
+    addresses = [str(row.fields.get("email_address", "")).lower() for row in rows]
+    return [verdicts.get(address, missing) for address in addresses]
 
 
 def _is_taken(error: PlatformError) -> bool:
@@ -222,18 +335,17 @@ def _second_before(moment: str) -> str:
 
 
 def _refused(error: Mapping[str, Any]) -> Outcome:
-    """A duplicate inside one call was never tried: the other one was. All else is final. A merge
-    field is named by its tag alone there, and here as rows name it."""
+    """A duplicate inside one call was never tried: the other one was. All else is final."""
     code, words = str(error.get("error_code") or "ERROR"), str(error.get("error", ""))
     if code == "ERROR_CONTACT_EXISTS":
         return Retry(words)
-    field = str(error.get("field", ""))
-    return Parked(code, words, f"merge_fields.{field}" if field.isupper() else field)
+    return Parked(code, words, str(error.get("field", "")))
 
 
 def _found(member: Mapping[str, Any], key: str = "") -> Found:
     flat = {k: v for k, v in member.items() if k not in ("merge_fields", "_links")}
     flat |= {f"merge_fields.{k}": v for k, v in member.get("merge_fields", {}).items()}
+    flat["tags"] = [tag["name"] for tag in member.get("tags", ())]
     changed = member.get("last_changed")
     changed_ms = milliseconds(changed)
     return Found(
@@ -244,3 +356,11 @@ def _found(member: Mapping[str, Any], key: str = "") -> Found:
         member.get("status") == "archived",
         key,
     )
+
+
+def _audience(audience: Mapping[str, Any]) -> Found:
+    """Stats stand beside it as `stats.member_count`."""
+    flat = {k: v for k, v in audience.items() if k not in ("stats", "_links")}
+    flat |= {f"stats.{k}": v for k, v in audience.get("stats", {}).items()}
+    raw = msgspec.json.encode(audience)
+    return Found(str(audience["id"]), msgspec.json.encode(flat), raw)

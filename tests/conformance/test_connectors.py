@@ -5,12 +5,15 @@ What all platforms have in common is in `test_contract.py`.
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import cast
 
+import msgspec
 import pytest
 
 from connectors import registry
-from connectors.base import ByIds, ByKeys, Changes, Fetch, Row
-from connectors.outcome import Parked, Retry, Written
+from connectors.base import ByIds, ByKeys, Changes, Fetch, JobConnector, Row
+from connectors.outcome import Parked, Retry, Unknown, Written
 from connectors.platforms.mailchimp import address_hash
 from ratelimits.bucket import Quota
 from ratelimits.registry import load
@@ -84,6 +87,92 @@ async def test_who_left_is_not_subscribed_again(bench: Bench) -> None:
     await bench.upload([bench.place.row(0, "Bea")])
     (member,) = bench.platform.store.alive()
     assert (member.values["status"], member.values["FNAME"]) == ("unsubscribed", "Bea")
+
+
+@pytest.mark.parametrize("name", ["mailchimp"])
+@pytest.mark.parametrize("replaces", [False, True])
+async def test_tags_are_added_or_become_those_of_the_row(name: str, replaces: bool) -> None:
+    """A rename takes them along; a row without tags leaves them alone."""
+    place = PLACES[name]
+    place = replace(place, options={**place.options, "replace_tags": replaces})
+
+    def tagged(*tags: str, **more: str) -> Row:
+        row = place.row(0, **more)
+        return Row(row.row_id, row.person, row.object_id, {**row.fields, "tags": list(tags)})
+
+    async with Bench(name, place) as bench:
+        platform = bench.platform
+        assert isinstance(platform, Mailchimp)
+        (first,) = await bench.upload([tagged("a", "b")])
+        assert isinstance(first, Written)
+        assert platform.tags[first.object_id] == ["a", "b"]
+        await bench.upload([tagged("c")])
+        now = ["c"] if replaces else ["a", "b", "c"]
+        assert platform.tags[first.object_id] == now
+        await bench.upload([place.row(0, "Bea")])
+        assert platform.tags[first.object_id] == now
+        moved = tagged("d", object_id=first.object_id, address="new@example.com")
+        (second,) = await bench.upload([moved])
+        new, tags = address_hash("new@example.com"), ["d"] if replaces else [*now, "d"]
+        assert (second, platform.tags) == (Written(new), {new: tags})
+        page = await bench.connector.fetch_records(ByIds("member", (new,)))
+        assert msgspec.json.decode(page.records[0].values)["tags"] == tags
+    together = bench.spec.together
+    assert together(tagged("a")) != together(place.row(1))
+
+
+@pytest.mark.parametrize("name", ["mailchimp"])
+async def test_very_many_members_go_in_one_batch_of_operations(bench: Bench) -> None:
+    """1,200 in three calls: each has its verdict, also where a whole call fails."""
+    connector, platform = cast(JobConnector, bench.connector), bench.platform
+    assert isinstance(platform, Mailchimp)
+    rows = [bench.place.bad(n) if n == 700 else bench.place.row(n) for n in range(1_200)]
+    receipt = await connector.open_job("member", rows)
+    assert await connector.check_job("member", receipt, rows) is None
+    (batch,) = platform.batches.batches.values()
+    assert len(batch.operations) == 3
+    batch.operations[2].path = "/lists/nobodys"
+    batch.due_ms = 0
+    outcomes = await connector.check_job("member", receipt, rows)
+    assert outcomes is not None
+    assert kinds(outcomes[:1_000]) == [*[Written] * 700, Parked, *[Written] * 299]
+    assert kinds(outcomes[1_000:]) == [Retry] * 200
+    assert bench.effects["created"] == 999
+    assert platform.requests == 4  # hand over, ask twice, the archive
+
+
+@pytest.mark.parametrize("name", ["mailchimp"])
+async def test_a_batch_whose_results_cannot_be_had_leaves_its_rows_unknown(bench: Bench) -> None:
+    """Gone, somewhere else (our key goes nowhere else), or no archive."""
+    connector, platform = cast(JobConnector, bench.connector), bench.platform
+    assert isinstance(platform, Mailchimp)
+    rows = bench.place.rows(2)
+    gone = await connector.check_job("member", "nobodys", rows)
+    assert gone is not None
+    assert kinds(gone) == [Unknown] * 2
+    for body in (
+        {"id": "b", "status": "finished", "response_body_url": "https://example.com/b.tar.gz"},
+        {"id": "b", "status": "finished", "response_body_url": f"{bench.url}/results/x"},
+    ):
+        platform.script.clear()
+        platform.script.add(
+            [{"path": "/batches/b", "action": "status", "status": 200, "body": body}]
+        )
+        platform.script.add([{"path": "/results/", "action": "status", "status": 200, "body": "?"}])
+        lost = await connector.check_job("member", "b", rows)
+        assert lost is not None
+        assert kinds(lost) == [Unknown] * 2
+
+
+@pytest.mark.parametrize("name", ["mailchimp"])
+async def test_audiences_are_read_and_never_written(bench: Bench) -> None:
+    page = await bench.connector.fetch_records(Changes("audience", ""))
+    (audience,) = page.records
+    assert (audience.object_id, page.last) == ("a1b2c3d4e5", True)
+    assert msgspec.json.decode(audience.values)["name"] == "Newsletter"
+    again = await bench.connector.fetch_records(ByIds("audience", ("a1b2c3d4e5",)))
+    assert again.records == [audience]
+    assert kinds(await bench.connector.upload_batch("audience", bench.place.rows(1))) == [Parked]
 
 
 @pytest.mark.parametrize("name", ["hubspot"])

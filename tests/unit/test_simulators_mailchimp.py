@@ -2,10 +2,13 @@
 
 import asyncio
 import hashlib
+import io
+import tarfile
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from simulators import Mailchimp
@@ -253,3 +256,55 @@ async def test_ten_callers_that_wait_for_each_answer_are_never_refused(
 
     await asyncio.gather(*(caller() for _ in range(10)))
     assert audience.windows["connections"].refused == 0
+
+
+async def _tags(web: httpx.AsyncClient, address: str) -> list[str]:
+    answer = await web.get(f"{LIST}/members/{_hash(address)}/tags")
+    return [tag["name"] for tag in answer.json()["tags"]]
+
+
+async def test_tags_are_added_or_replaced(web: httpx.AsyncClient) -> None:
+    tagged = _member("ann@x.io") | {"tags": ["a", "b"]}
+    await _batch(web, tagged)
+    await _batch(web, _member("ann@x.io") | {"tags": ["c"]})
+    assert await _tags(web, "ann@x.io") == ["a", "b", "c"]
+    for members, left in (([tagged], ["a", "b"]), ([_member("ann@x.io")], [])):
+        body = {"members": members, "update_existing": True, "sync_tags": True}
+        await web.post(LIST, json=body)
+        assert await _tags(web, "ann@x.io") == left
+
+
+async def test_operations_are_answered_later_in_an_archive(
+    audience: Mailchimp, web: httpx.AsyncClient
+) -> None:
+    """Seven calls, of which one is none of theirs; nothing has happened before it is due."""
+    audience.batches.job_s = 3600
+    path = LIST.removeprefix("/3.0")
+    operations = [
+        {"method": "POST", "path": path, "operation_id": f"o{n}",
+         "body": msgspec.json.encode({"members": [_member(f"{n}@x.io")]}).decode()}
+        for n in range(6)
+    ]  # fmt: skip
+    operations.append({"method": "GET", "path": "/nowhere", "operation_id": "o6"})
+    begun = (await web.post("/3.0/batches", json={"operations": operations})).json()
+    assert (begun["status"], begun["total_operations"]) == ("pending", 7)
+    assert (await web.get(f"/3.0/batches/{begun['id']}")).json()["response_body_url"] == ""
+    assert _hash("1@x.io") not in audience.store.objects
+    audience.batches.batches[begun["id"]].due_ms = 0
+    about = (await web.get(f"/3.0/batches/{begun['id']}")).json()
+    assert (about["status"], about["errored_operations"]) == ("finished", 1)
+    async with httpx.AsyncClient(verify=False) as stranger:  # the address is its own proof
+        archive = (await stranger.get(about["response_body_url"])).content
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        told = [
+            one
+            for entry in files
+            if (file := files.extractfile(entry)) is not None
+            for one in msgspec.json.decode(file.read())
+        ]
+    assert {one["operation_id"]: one["status_code"] for one in told} == {
+        **{f"o{n}": 200 for n in range(6)}, "o6": 404,
+    }  # fmt: skip
+    assert msgspec.json.decode(told[1]["response"])["total_created"] == 1
+    assert (await web.get("/3.0/batches/nobodys")).status_code == 404
+    assert (await web.post("/3.0/batches", json={"operations": []})).status_code == 400
