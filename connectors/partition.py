@@ -22,6 +22,8 @@ live rows behind them are read."""
 ROWS_ALL_MAX = 40_000
 """Of all partitions, about 100 MB; with more in hand each may still have ROWS_LEAST."""
 ROWS_LEAST = 1_000
+ROW_BYTES = 1_000
+"""A row that has more counts for several."""
 RECALLED_MAX = 10_000
 
 
@@ -40,7 +42,7 @@ class Partition:
         self.recalled: OrderedDict[str, int] = OrderedDict()
         """Row ids that a Recall named and that were not here."""
         self.rows = 0
-        """Rows in hand."""
+        """Rows in hand, until their fates are committed; see `hold`."""
         self.rows_max = ROWS_MAX
         self.skipped = False
         """The checkpoint has moved by messages that a predecessor had finished."""
@@ -58,6 +60,12 @@ class Partition:
 
     def _room(self, offset: int) -> bool:
         return self.stretch.room(offset) and self.rows < self.rows_max
+
+    def hold(self, taken: Taken, record: Record) -> None:
+        """The rows of a command are in hand. Each counts for one, or for its KB where it has more:
+        what is bounded is memory."""
+        taken.weight = max(taken.left, len(record.value or b"") // ROW_BYTES)
+        self.rows += taken.weight
 
     def bound(self, rows_all: int) -> None:
         """How many rows it may have in hand, when all partitions together have so many."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+import uvloop
 from confluent_kafka.admin import AdminClient
 
 from connectors.admin import Admin
@@ -50,7 +51,7 @@ class ConnectorsConfig:
 def run(config: ConnectorsConfig, codec: Codec) -> None:
     """Serve until SIGTERM or SIGINT. Raises TopicsMissing, KafkaException, TimeoutError, OSError
     (admin port taken)."""
-    asyncio.run(serve(config, codec))
+    uvloop.run(serve(config, codec))
 
 
 async def serve(config: ConnectorsConfig, codec: Codec, stop: asyncio.Event | None = None) -> None:

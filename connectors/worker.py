@@ -192,14 +192,14 @@ class Worker:
         account = self._account(part, taken)
         touched[account.name] = account
         if model in (UploadBatch, CheckJob):
-            self._rows(part, account, taken, command, record.headers)
+            self._rows(part, account, taken, command, record)
         else:
             taken.value = record.value or b""
             taken.task = account.spawn(READS[model](account, taken, command))
 
     def _rows(
         self, part: Partition, account: Account, taken: Taken, command: dict[str, Any],
-        headers: list[tuple[str, bytes]] | None,
+        record: Record,
     ) -> None:  # fmt: skip
         taken.priority = Priority(command["priority"])
         taken.decided_ms = command["decided_ms"]
@@ -207,7 +207,7 @@ class Worker:
         taken.left = len(rows)
         attempts: dict[str, int] = {}
         waited_s = 0.0
-        for name, value in headers or ():
+        for name, value in record.headers or ():
             if name == AGAIN:
                 said = json.loads(value)
                 attempts, taken.taken_ms = said["attempts"], said["taken_ms"]
@@ -215,7 +215,7 @@ class Worker:
         if not rows:
             self.done(taken)
             return
-        part.rows += len(rows)
+        part.hold(taken, record)
         self.stats.rows_in += len(rows)
         if receipt := command.get("receipt", ""):
             taken.job = True
@@ -299,9 +299,6 @@ class Worker:
     def fated(self, taken: Taken) -> None:
         taken.left -= 1
         taken.first_s = taken.first_s or self.now_s()
-        part = self.parts.get(taken.partition)
-        if part is not None and part.epoch == taken.epoch:
-            part.rows -= 1
         if taken.left == 0:
             self.done(taken)
 
@@ -309,8 +306,11 @@ class Worker:
         self._commits.done(taken)
 
     def _committed(self, finished: Sequence[Taken]) -> None:
-        """Intents of rows whose fates are durable now need not stand any more."""
+        """Rows with durable fates are in hand no more, and their intents need not stand."""
         for taken in finished:
+            part = self.parts.get(taken.partition)
+            if part is not None and part.epoch == taken.epoch:
+                part.rows -= taken.weight
             if (account := self.accounts.get(taken.account)) is not None:
                 for key in taken.intents:
                     account.intents.kept(key)
@@ -397,7 +397,6 @@ class Worker:
                 account.withdraw(item)
                 taken.again.append(item)
                 taken.left -= 1
-                part.rows -= 1
         if taken.left == 0:
             self.done(taken)
 
