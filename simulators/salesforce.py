@@ -36,6 +36,7 @@ from simulators.salesforce_bulk import Job, Jobs
 from simulators.salesforce_fields import (
     EXTERNAL_ID,
     FIELDS,
+    NAMED_BY,
     PREFIX,
     Error,
     Mistyped,
@@ -132,7 +133,8 @@ class Salesforce(Platform):
         self.app = app(client_id, client_secret, refresh_token, organisation, token_ttl_s, rotates)
         self.duplicate_rule = duplicate_rule
         stores = {
-            kind: Store({"Email": Index(str.lower), EXT: Index()}, "Email") for kind in FIELDS
+            kind: Store({name: Index(str.lower), EXT: Index()}, name)
+            for kind, name in NAMED_BY.items()
         }
         windows = [Rolling("day", 100_000, 86_400.0), Slow("long", 25, 20.0)]
         super().__init__(stores, windows, seed=seed, quota=quota, script=script)
@@ -306,9 +308,21 @@ class Salesforce(Platform):
         struck = call.struck
         if problem is None and struck.refusing and (fault := struck.refuses(record.get)):
             problem = error(fault.code, fault.message, fault.rows.field)
+        if problem is None and values.get("AccountId"):
+            problem = self._astray(values["AccountId"])
         if problem is None and (kind is None or self.duplicate_rule):
             problem = self._clash(known, target, values)
         return _Examined(known, target, values, problem)
+
+    def _astray(self, account_id: str) -> Error | None:
+        """A reference to no account. Status codes: SOAP API Developer Guide, "StatusCode"."""
+        if not looks_like_id(account_id):
+            words = f"Account ID: id value of incorrect type: {account_id}"
+            return error("MALFORMED_ID", words, "AccountId")
+        if full_id(account_id) not in self.stores["Account"].objects:
+            words = "invalid cross reference id"
+            return error("INVALID_CROSS_REFERENCE_KEY", words, "AccountId")
+        return None
 
     def _clash(self, kind: str, target: Obj | None, values: dict[str, Any]) -> Error | None:
         """A value that another record has and that must be unique."""

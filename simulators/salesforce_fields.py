@@ -21,7 +21,7 @@ ADDRESS = re.compile(
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 CAPITALS = {i: "1" if "A" <= chr(i) <= "Z" else "0" for i in range(128)}
-PREFIX = {"Lead": "00Q", "Contact": "003"}
+PREFIX = {"Lead": "00Q", "Contact": "003", "Account": "001"}
 Error = dict[str, Any]
 
 
@@ -55,12 +55,14 @@ def _picklist(name: str, *values: str, length: int = 255) -> Field:
 
 
 _SOURCES = ("Web", "Phone Inquiry", "Partner Referral", "Purchased List", "Other")
-_COMMON = (
+_SYSTEM = (
     _own("Id", "id", 18),
     _own("IsDeleted", "boolean"),
     _own("CreatedDate", "datetime"),
     _own("LastModifiedDate", "datetime"),
     _own("SystemModstamp", "datetime"),
+)
+_PERSON = (
     Field("FirstName", "string", 40),
     Field("LastName", "string", 80, nillable=False),
     Field("Email", "email", 80, id_lookup=True),
@@ -80,7 +82,20 @@ _LEAD = (
         defaulted_on_create=True,
     ),
 )
-_CONTACT = (Field("MailingCity", "string", 40), Field("MailingCountry", "string", 80))
+_CONTACT = (
+    Field("MailingCity", "string", 40),
+    Field("MailingCountry", "string", 80),
+    Field("AccountId", "reference", 18),
+)
+_ACCOUNT = (
+    Field("Name", "string", 255, nillable=False),
+    Field("Website", "url", 255),
+    Field("Phone", "phone", 40),
+    Field("BillingCity", "string", 40),
+    Field("BillingCountry", "string", 80),
+    Field("NumberOfEmployees", "int"),
+    Field("Description", "textarea", 32_000),
+)
 EXTERNAL_ID = Field(
     "Syncline_Id__c",
     "string",
@@ -92,13 +107,19 @@ EXTERNAL_ID = Field(
     custom=True,
 )
 FIELDS = {
-    kind: {f.name: f for f in (*_COMMON, *own, EXTERNAL_ID)}
-    for kind, own in (("Lead", _LEAD), ("Contact", _CONTACT))
+    kind: {f.name: f for f in (*_SYSTEM, *own, EXTERNAL_ID)}
+    for kind, own in (
+        ("Lead", (*_PERSON, *_LEAD)),
+        ("Contact", (*_PERSON, *_CONTACT)),
+        ("Account", _ACCOUNT),
+    )
 }
 REQUIRED = {
     kind: [f.name for f in fields.values() if not f.nillable and not f.defaulted_on_create]
     for kind, fields in FIELDS.items()
 }
+NAMED_BY = {kind: "Name" if kind == "Account" else "Email" for kind in FIELDS}
+"""The field by which tests, and the questions of connectors, find a record."""
 _LENGTHS = {  # writable text: the checks of these need no look at the field
     kind: {f.name: f.length for f in fields.values() if f.length and f.createable}
     for kind, fields in FIELDS.items()

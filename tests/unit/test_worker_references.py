@@ -7,7 +7,11 @@ import pytest
 
 from connectors import references
 from connectors.outcome import Parked, Returned, Written
+from connectors.platforms.salesforce import Salesforce as Connector
+from connectors.rows import Reference
 from schemas.commands import Priority
+from simulators import Salesforce
+from simulators.salesforce_fields import new_id
 from tests.desk import Desk, desk, row, until
 from tests.tiny_platform import Account, Tiny, TinyServer
 
@@ -80,7 +84,7 @@ async def test_a_row_waits_for_the_object_that_is_not_there_yet_and_holds_up_nob
 
 
 async def test_waits_grow_to_an_hour_and_begin_anew_when_it_was_there(office: Desk) -> None:
-    known, firm = references.Known(), references.Reference("firm", "firm", "title", "x", "", "")
+    known, firm = references.Known(), Reference("firm", "firm", "title", "x", "", "")
     waits = [known.missed(firm) for _ in range(10)]
     assert waits == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
     known.found(firm, "f1", 0.0)
@@ -124,6 +128,26 @@ async def test_two_references_and_a_match_come_one_after_the_other(
     assert (await office.settled())["row-1"] == Written("p1")
     assert there.objects["p1"]["firm"] == "f1"
     assert there.objects["p1"]["parent"] == "f2"
+
+
+async def test_a_contact_of_salesforce_gets_the_account_of_its_company() -> None:
+    sales = Salesforce()
+    accounts = sales.stores["Account"]
+    for number, name in enumerate(("ACME", "O'Neil & Søn", "100 % \\ Ltd")):
+        accounts.seed(new_id("Account", number), {"Name": name}, 0, 0)
+    ids = {obj.values["Name"]: obj.id for obj in accounts.alive()}
+    company = {"ref": "Account", "by": "Name", "if_none": "skip"}
+    secrets = {"client_id": "salesforce-client", "client_secret": "salesforce-secret"}
+    names = [*ids, "Nobody"]
+    async with sales.serve() as url, desk(Connector, url, secrets=secrets) as office:
+        rows = [
+            row(n, LastName="L", Email=f"{n}@x.io", AccountId={**company, "value": name})
+            for n, name in enumerate(names)
+        ]
+        office.upload(rows, "Contact", Priority.live)
+        assert {type(f) for f in (await office.settled()).values()} == {Written}
+    made = {o.values["Email"]: o.values.get("AccountId") for o in sales.stores["Contact"].alive()}
+    assert made == {f"{n}@x.io": ids.get(name) for n, name in enumerate(names)}
 
 
 async def test_a_look_up_that_fails_is_tried_again(office: Desk, there: Account) -> None:
