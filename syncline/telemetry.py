@@ -2,11 +2,10 @@
 
 import logging
 import os
-import sys
 
-import structlog
 from prometheus_client import start_http_server
 
+from schemas.logs import log_from, log_library_warnings
 from syncline.settings import Settings
 
 __all__ = ["configure", "configure_command", "serve_metrics"]
@@ -15,29 +14,15 @@ __all__ = ["configure", "configure_command", "serve_metrics"]
 def configure(settings: Settings) -> None:
     """One JSON object a line on stderr. Nothing personal and no secret is ever logged."""
     level = getattr(logging, settings.log_level.upper())
-    logging.basicConfig(level=max(level, logging.WARNING), format="%(message)s")
-    _configure(level)
+    log_library_warnings(level)
+    log_from(level)
 
 
 def configure_command() -> None:
     """For a command that ends by itself: its answer says what went wrong, in words. What happens
     beneath (a broker that is tried again, say) is logged only where `SYNCLINE_LOG_LEVEL` is set."""
     asked = os.environ.get("SYNCLINE_LOG_LEVEL", "").upper()
-    _configure(logging.getLevelNamesMapping().get(asked, logging.CRITICAL))
-
-
-def _configure(level: int) -> None:
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
+    log_from(logging.getLevelNamesMapping().get(asked, logging.CRITICAL))
 
 
 def serve_metrics(port: int) -> None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Bounds", "GatewayConfig", "Tls"]
+import msgspec
+
+__all__ = ["Bounds", "GatewayConfig", "Tls", "told", "untold"]
 
 MIB = 1024 * 1024
 
@@ -74,4 +76,14 @@ class GatewayConfig:
     admin_port: int = 9090
     start_s: float = 60.0
     """How long Kafka, the registry and the topics may be missing at start."""
+    log_level: str = "info"
     bounds: Bounds = field(default_factory=Bounds)
+
+
+def told(config: GatewayConfig) -> bytes:
+    """As another process can be told; passwords are in it."""
+    return msgspec.json.encode(config, enc_hook=str)
+
+
+def untold(data: bytes) -> GatewayConfig:
+    return msgspec.json.decode(data, type=GatewayConfig, dec_hook=lambda kind, value: kind(value))

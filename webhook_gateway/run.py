@@ -10,16 +10,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import httpx
 import structlog
 import uvloop
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.schema_registry import SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas import collector, topics
-from schemas.codec import Codec
 from schemas.definitions import Definition
 from schemas.follow import Definitions
 from schemas.secrets import resolve
@@ -29,13 +25,14 @@ from webhook_gateway.edge import Edge
 from webhook_gateway.guard import Networks
 from webhook_gateway.hooks import Hooks
 from webhook_gateway.publisher import Publisher
+from webhook_gateway.registry import RegistryAway, codec_of
 from webhook_gateway.routes import Misconfigured, Routes
 
 __all__ = ["run"]
 
 log = structlog.get_logger()
 
-AWAY = (KafkaException, TimeoutError, SchemaRegistryError, httpx.HTTPError, OSError)
+AWAY = (KafkaException, TimeoutError, RegistryAway, OSError)
 Made = TypeVar("Made")
 
 RETRY_S = 1.0
@@ -181,15 +178,10 @@ def _read(config: GatewayConfig) -> tuple[Routes, Definitions]:
         raise TopicsMissing(
             f"topics are missing: {', '.join(missing)}; `syncline topics` makes them"
         )
-    # Kept for the process's life: schemas that come later are looked up through it.
-    codec = Codec.from_registry(config.registry_url, client=_registry(config))
+    codec = codec_of({"url": config.registry_url, **config.registry})
     certificates = config.tls is not None and config.tls.client_ca is not None
     routes = Routes(codec, resolve, certificates=certificates)
     return routes, Definitions(config.kafka, codec)
-
-
-def _registry(config: GatewayConfig) -> SchemaRegistryClient:
-    return SchemaRegistryClient({"url": config.registry_url, **config.registry})
 
 
 def _topics_written() -> set[str]:
@@ -245,4 +237,6 @@ def _name(error: Exception) -> str:
         return f"Kafka: {kafka.str()}"
     if isinstance(error, TopicsMissing):
         return str(error)
-    return f"schema registry: {type(error).__name__}: {error}"
+    if isinstance(error, RegistryAway):
+        return f"schema registry: {error}"
+    return f"{type(error).__name__}: {error}"

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from syncline import cluster, telemetry
+from syncline import cluster
 from syncline.errors import Misused
 from syncline.settings import Settings
+from webhook_gateway.__main__ import become
 from webhook_gateway.config import GatewayConfig, Tls
 from webhook_gateway.guard import Networks
-from webhook_gateway.run import run
 
 app = typer.Typer()
 
@@ -58,7 +58,6 @@ def gateway(
     tls = Tls(tls_certificate, tls_key, tls_client_ca) if tls_certificate and tls_key else None
     _check(proxy or (), tls)
     settings = cluster.located(Settings())
-    telemetry.configure(settings)
     config = GatewayConfig(
         # An outage is said once, in our words, and not with every attempt to connect.
         kafka={"log_level": 2, **settings.kafka_config()},
@@ -71,13 +70,9 @@ def gateway(
         port=port,
         admin_host=admin_host,
         admin_port=admin_port,
+        log_level=settings.log_level,
     )
-    try:
-        code = run(config)
-    except OSError as error:
-        typer.echo(f"gateway: port {port} or {admin_port}: {error.strerror}", err=True)
-        code = 1
-    raise SystemExit(code)
+    become(config)
 
 
 def _check(proxies: Sequence[str], tls: Tls | None) -> None:
