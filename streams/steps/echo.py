@@ -54,6 +54,9 @@ class Look(NamedTuple):
     there: Destination
     values: dict[str, Any]
     stamps: dict[str, int]
+    spoken: Collection[str]
+    """Fields that the event names, and that are not known of the very same moment: else it only
+    tells once more what a read, or an event with more in it, has told."""
 
 
 class Turn(NamedTuple):
@@ -71,7 +74,11 @@ def look(work: Work, source: Source, event: PlatformEvent) -> Look | None:
         return None
     known, key = source.known, event.object_key
     stamps = {name: _stamp(source, key, name) for name in known.values.keys() | source.born.keys()}
-    return Look(there, dict(known.values), stamps)
+    said = msgspec.json.decode(event.values).keys() if event.thin else ()
+    at_ms = event.occurred_ms
+    whole_s = at_ms % 1000 == 0  # the platform may have changed it again within the second
+    spoken = [n for n in said if at_ms > known.time(n) or (whole_s and at_ms == known.time(n))]
+    return Look(there, dict(known.values), stamps, spoken)
 
 
 def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[Turn]:
@@ -82,12 +89,11 @@ def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[T
     there, known = seen.there, source.known
     there.object_id = there.object_id or event.object_id
     twin = event.object_id != there.object_id
-    spoken = msgspec.json.decode(event.values).keys() if event.thin else ()
     fresh, turns = dict[str, Any](), list[Turn]()
     for name in known.values.keys() | seen.values.keys():
         before = seen.stamps.get(name, 0)
         value = known.values.get(name)
-        came_back = not twin and _came_back(there, known, name, spoken)
+        came_back = not twin and _came_back(there, known, name, seen.spoken)
         if value == seen.values.get(name) and not came_back:
             if before:
                 source.born[name] = before  # told again is not changed again
@@ -135,6 +141,8 @@ def adopt(work: Work, plan: Plan) -> Destination:
             there.also = sorted(key[len(of) :] for key in mine if key != first)
             values = dict(source.known.values)
             there.written = timed(values, {f: _stamp(source, first, f) for f in values})
+        elif heirs := [s.became for s in work.person.sources.values() if s.became.startswith(of)]:
+            there.object_id = min(heirs)[len(of) :]  # its person is about to join this one
     return there
 
 

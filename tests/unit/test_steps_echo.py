@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from schemas.control import ActKind
-from schemas.events import PlatformEvent, ResolvedRecord
+from schemas.events import Origin, PlatformEvent, ResolvedRecord
 from schemas.identity import AddressAsked
 from schemas.outcomes import OutcomeKind, RecordOutcome
 from schemas.topics import ASKED
@@ -108,6 +108,16 @@ def test_the_same_value_set_by_hand_is_a_change_once_our_own_has_come_back() -> 
     desk = sales(started(), LEAD, 2_000)
     done(sales(desk, {"Phone": "2"}, 3_000, thin=True))
     assert sales(desk, {"Phone": "1"}, 4_000, thin=True).sent["phone"] == "1"
+
+
+def test_our_own_write_that_a_read_has_told_already_is_no_news_after_the_next_one() -> None:
+    """The webhook of the first write comes after the second was written: nobody took it back."""
+    desk = done(hub(started(), {"company": "initech"}, 1_500, thin=True))
+    sales(desk, LEAD, 2_001, origin=Origin.read)
+    sales(desk, {"Company": "acme"}, 2_001, thin=True)
+    assert desk.out == []
+    sales(desk, {"Company": "acme"}, 3_001, thin=True)
+    assert desk.sent == {"company": "acme"}, "somebody took it back"
 
 
 def test_a_change_at_the_destination_stands_there_and_an_older_one_does_not_beat_it() -> None:
