@@ -335,11 +335,13 @@ def _second_before(moment: str) -> str:
 
 
 def _refused(error: Mapping[str, Any]) -> Outcome:
-    """A duplicate inside one call was never tried: the other one was. All else is final."""
+    """A duplicate inside one call was never tried: the other one was. All else is final. A merge
+    field is named by its tag alone there, and here as rows name it."""
     code, words = str(error.get("error_code") or "ERROR"), str(error.get("error", ""))
     if code == "ERROR_CONTACT_EXISTS":
         return Retry(words)
-    return Parked(code, words, str(error.get("field", "")))
+    field = str(error.get("field", ""))
+    return Parked(code, words, f"merge_fields.{field}" if field.isupper() else field)
 
 
 def _found(member: Mapping[str, Any], key: str = "") -> Found:
