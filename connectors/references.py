@@ -34,7 +34,8 @@ class Known:
 
     def __init__(self) -> None:
         self._ids: dict[tuple[str, str, str], tuple[str, float]] = {}
-        self._misses: dict[tuple[str, str, str], int] = {}
+        self._misses: dict[tuple[str, str, str], tuple[int, float]] = {}
+        """How often, and when it is worth another look."""
 
     def found(self, reference: Reference, object_id: str, now_s: float) -> None:
         self._misses.pop(reference.key, None)
@@ -42,13 +43,16 @@ class Known:
             self._ids.clear()
         self._ids[reference.key] = object_id, now_s + KNOWN_S
 
-    def missed(self, reference: Reference) -> float:
-        """-> seconds until it is worth another look."""
-        if len(self._misses) >= KNOWN_MAX:
-            self._misses.clear()
-        number = self._misses.get(reference.key, 0)
-        self._misses[reference.key] = number + 1
-        return min(WAIT_S * 2 ** min(number, 16), WAIT_S_MAX)
+    def missed(self, reference: Reference, now_s: float) -> float:
+        """-> seconds until it is worth another look: the same moment for all rows that wait for
+        one object, and twice as long each time that it has come."""
+        number, until_s = self._misses.get(reference.key, (0, 0.0))
+        if now_s >= until_s:
+            if len(self._misses) >= KNOWN_MAX:
+                self._misses.clear()
+            until_s = now_s + min(WAIT_S * 2 ** min(number, 16), WAIT_S_MAX)
+            self._misses[reference.key] = number + 1, until_s
+        return until_s - now_s
 
     def id_of(self, reference: Reference, now_s: float) -> str:
         """Empty: it must be looked up."""
@@ -91,7 +95,8 @@ async def look_up(
         elif reference.if_none == "skip":
             _put(item, reference, None)
         elif reference.if_none == "wait":
-            until_ms = wall_ms() + int(account.referred.missed(reference) * 1000)
+            wait_s = account.referred.missed(reference, account.office.now_s())
+            until_ms = wall_ms() + int(wait_s * 1000)
             account.settle(item, Returned(f"there is {words} yet", until_ms), request, position)
             continue
         else:

@@ -83,14 +83,18 @@ async def test_a_row_waits_for_the_object_that_is_not_there_yet_and_holds_up_nob
     assert firms(there)["person-1"] == "f9"
 
 
-async def test_waits_grow_to_an_hour_and_begin_anew_when_it_was_there(office: Desk) -> None:
+def test_waits_grow_to_an_hour_and_begin_anew_when_it_was_there() -> None:
     known, firm = references.Known(), Reference("firm", "firm", "title", "x", "", "")
-    waits = [known.missed(firm) for _ in range(10)]
+    now_s, waits = 0.0, list[float]()
+    for _ in range(10):
+        waits.append(known.missed(firm, now_s))
+        assert known.missed(firm, now_s + 20) == waits[-1] - 20, "others wait for the same moment"
+        now_s += waits[-1]
     assert waits == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
-    known.found(firm, "f1", 0.0)
-    assert known.id_of(firm, 59.0) == "f1"
-    assert known.id_of(firm, 61.0) == ""
-    assert known.missed(firm) == 30
+    known.found(firm, "f1", now_s)
+    assert known.id_of(firm, now_s + 59) == "f1"
+    assert known.id_of(firm, now_s + 61) == ""
+    assert known.missed(firm, now_s) == 30
 
 
 async def test_a_mapping_may_say_to_park_or_to_go_without(office: Desk, there: Account) -> None:

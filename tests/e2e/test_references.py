@@ -1,0 +1,90 @@
+"""A contact names its company, and waits for the company's account: on real Kafka, with the
+processes as people run them. By hand: between two looks of a row that waits lies half a minute."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from simulators import HubSpot, Salesforce
+from simulators.portal import Contact
+from simulators.salesforce_fields import new_id
+from syncline.stack import Stack
+from tests.e2e.gateway_world import until
+from tests.e2e.test_more_platforms import SEEDED_MS, process, serving, syncline
+
+WAIT_S = 240.0
+FILES = {
+    "connections/hubspot": "connection: hubspot\nplatform: hubspot\naccount: '4711001'\n"
+    "base_url: {hubspot}\nsecrets: {{token: env:HUBSPOT_TOKEN}}\n"
+    "identify: {{contact: {{field: email}}}}\n",
+    "connections/salesforce": "connection: salesforce\nplatform: salesforce\naccount: org\n"
+    "base_url: {salesforce}\n"
+    "secrets: {{client_id: env:SALESFORCE_CLIENT_ID, client_secret: env:SALESFORCE_SECRET}}\n",
+    "syncs/contacts": "sync: contacts\nsource: hubspot\nsource_object: contact\n"
+    "destination: salesforce\ndestination_object: Contact\nmapping: contacts\nmatch: Email\n",
+    "mappings/contacts": "mapping: contacts\nversion: 1\n"
+    "from: {{platform: hubspot, object: contact}}\nto: {{platform: salesforce, object: Contact}}\n"
+    "fields:\n  Email: record.email\n  LastName: record.lastname\n"
+    "  AccountId: {{ref: {{object: Account, by: Name, value: record.company}}}}\n",
+}
+SECRETS = {
+    "HUBSPOT_TOKEN": "hubspot-token",
+    "SALESFORCE_CLIENT_ID": "salesforce-client",
+    "SALESFORCE_SECRET": "salesforce-secret",
+}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_contacts_wait_for_the_account_of_their_company_and_hold_up_nobody(
+    fresh_stack: Callable[..., Stack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = {f"{n}@example.com": "ACME" if n % 2 else "Later Ltd" for n in range(20)}
+    contacts = [
+        Contact(
+            str(1_000_001 + n),
+            {"email": email, "lastname": f"L{n}", "company": company},
+            SEEDED_MS,
+            SEEDED_MS,
+        )
+        for n, (email, company) in enumerate(people.items())
+    ]
+    sales = Salesforce()
+    accounts = sales.stores["Account"]
+    accounts.seed(new_id("Account", 1), {"Name": "ACME"}, SEEDED_MS, SEEDED_MS)
+    stack = fresh_stack()
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
+        "SCHEMA_REGISTRY_URL": stack.registry_url,
+        "SYNCLINE_DATA": str(tmp_path / "data"),
+        **SECRETS,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def arrived() -> dict[str, str]:
+        """Address to the name of the account, of the contacts in Salesforce."""
+        named = {account.id: account.values["Name"] for account in accounts.alive()}
+        return {
+            contact.values["Email"]: named[contact.values["AccountId"]]
+            for contact in sales.stores["Contact"].alive()
+        }
+
+    with serving(HubSpot(contacts), sales) as urls:
+        for name, text in FILES.items():
+            file = tmp_path / "config" / f"{name}.yaml"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text.format(**urls))
+        syncline("apply", str(tmp_path / "config"), "--yes")
+        with process(tmp_path, "streams"), process(tmp_path, "connectors"):
+            syncline("run", "start", "contacts", "--wait", "0")
+            acme = {email: company for email, company in people.items() if company == "ACME"}
+            until(lambda: arrived() == acme, "those of ACME are there", WAIT_S)
+            waits = "there is no Account with this Name yet"
+            until(
+                lambda: waits in syncline("explain", "0@example.com"), "who waits says so", WAIT_S
+            )
+            assert syncline("balance")  # a wait with a name is no alarm: exit 0
+            accounts.seed(new_id("Account", 2), {"Name": "Later Ltd"}, SEEDED_MS, SEEDED_MS)
+            until(lambda: arrived() == people, "the others have followed their account", WAIT_S)
