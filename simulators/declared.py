@@ -5,13 +5,14 @@ reading where they are silent. A description has
 
 auth      header and value that are right; `refused`: the answer to any other
 requires  headers without which nothing works, with a pattern, and the answer
-windows   name to kind (rolling, calendar, concurrent), limit, window_s
+windows   name to kind (rolling, calendar, concurrent), limit, window_s; `weighted`: by cost
 refusal   the answer of a full window (`@policy`, `@wait_s`); `bare`: the same from its edge
 object    `unique` fields that name one object each (`folded`: whatever their case), `ids` of new
           objects or the field that `id_from` names, `checks` that values must pass, `needs`: of
           these fields a new one has at least one, `clears`: what clears a value besides null
 fields    names, for the list of fields
-calls     `on` method and pattern of the path; `does` what (below); `windows` that it spends
+calls     `on` method and pattern of the path; `does` what (below); `windows` that it spends, and
+          its `cost`
 
 does: say       only the answer
       login     a fresh token
@@ -104,14 +105,14 @@ class Declared(Platform):
         )  # fmt: skip
         self._token = self._tokens = 0
         self.jobs: dict[str, Job] = {}
-        self._spends: list[tuple[str, re.Pattern[str], list[Window]]] = []
+        self._spends: list[tuple[str, re.Pattern[str], list[Window], int]] = []
         for said in about["calls"]:
             method, _, pattern = said["on"].partition(" ")
             path = re.compile(pattern)
             work = getattr(self, f"_{said['does']}")
             self._routes.append((method, path, partial(self._called, said, work, path)))
             spent = [self.windows[name] for name in said.get("windows", about["spends"])]
-            self._spends.append((method, path, spent))
+            self._spends.append((method, path, spent, said.get("cost", 1)))
         self.fill()
 
     def fill(self) -> None:
@@ -125,7 +126,7 @@ class Declared(Platform):
         auth = self.about["auth"]
         if any(
             method == call.method and path.fullmatch(call.path) and not windows
-            for method, path, windows in self._spends
+            for method, path, windows, _ in self._spends
         ) and auth.get("login"):
             return  # whoever asks for a token has none yet
         right = auth["value"].replace("{token}", f"token-{self._token}")
@@ -139,10 +140,16 @@ class Declared(Platform):
         self._token = 0
 
     def limits(self, call: Call) -> list[Window]:
-        for method, path, windows in self._spends:
+        return self._spent(call)[0]
+
+    def cost(self, call: Call) -> int:
+        return self._spent(call)[1]
+
+    def _spent(self, call: Call) -> tuple[list[Window], int]:
+        for method, path, windows, cost in self._spends:
             if method == call.method and path.fullmatch(call.path):
-                return windows
-        return []
+                return windows, cost
+        return [], 1
 
     def over_limit(self, policy: str, now: float, *, bare: bool = False) -> Answer:
         full = self.windows.get(policy)

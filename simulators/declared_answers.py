@@ -26,6 +26,12 @@ def told(fates: list[dict[str, Any]], said: Data) -> dict[str, Any]:
 
 
 def window(name: str, said: Data) -> Window:
+    made = _window(name, said)
+    made.weighted = said.get("weighted", False)
+    return made
+
+
+def _window(name: str, said: Data) -> Window:
     match said["kind"]:
         case "rolling":
             return Rolling(name, said["limit"], said["window_s"])

@@ -2,7 +2,8 @@
 
 A request counts at its arrival: when its head has been read and its sender recognised, before
 the body. A refused request takes nothing. Every window that was full at an arrival counts one
-overspend there, whoever of them gives the refusal. Times are seconds since the epoch, from a clock
+overspend there, whoever of them gives the refusal. A weighted window gives as many tokens as the
+request costs, all others one. Times are seconds since the epoch, from a clock
 that only goes forward.
 
 Rolling     at most `limit` arrivals in every span (t - window_s, t]
@@ -24,6 +25,9 @@ LOG_MAX = 2_000_000  # arrivals remembered for a timeline: 16 MB; the oldest hal
 
 class Window(ABC):
     """One window of one quota. `limit` None: counted, never refused."""
+
+    weighted = False
+    """A request takes its cost."""
 
     def __init__(self, name: str, limit: int | None) -> None:
         self.name, self.limit = name, limit
@@ -47,8 +51,8 @@ class Window(ABC):
     def spendable_in(self, start: float, end: float) -> float:
         """The most that could have been spent in [start, end] after what was spent before it."""
 
-    def full(self, now: float) -> bool:
-        return self.limit is not None and self.used(now) >= self.limit
+    def full(self, now: float, tokens: int = 1) -> bool:
+        return self.limit is not None and self.used(now) + tokens > self.limit
 
     def at(self, now: float) -> int:
         """Tokens taken as it was at a time gone by."""
@@ -216,16 +220,18 @@ class Slow(Window):
         return super().summary(now) | {"slow_s": self.slow_s}
 
 
-def admit(windows: Sequence[Window], now: float) -> Window | None:
-    """Takes one token of each window, or none of any -> the window that refuses."""
-    full = [window for window in windows if window.full(now)]
+def admit(windows: Sequence[Window], now: float, cost: int = 1) -> Window | None:
+    """Takes one token of each window, `cost` of a weighted one, or none of any -> the window that
+    refuses."""
+    full = [window for window in windows if window.full(now, cost if window.weighted else 1)]
     for window in full:
         window.overspends += 1
     if full:
         full[0].refused += 1
         return full[0]
     for window in windows:
-        window.take(now)
+        for _ in range(cost if window.weighted else 1):
+            window.take(now)
     return None
 
 

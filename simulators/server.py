@@ -144,6 +144,10 @@ class Platform:
         """The windows that this call takes a token of; the first full one gives the refusal."""
         raise NotImplementedError
 
+    def cost(self, call: Call) -> int:
+        """Tokens that this call takes of windows that weigh."""
+        return 1
+
     def over_limit(self, policy: str, now: float, *, bare: bool = False) -> Answer:
         """The refusal for a window, or for what a fault named."""
         raise NotImplementedError
@@ -283,7 +287,7 @@ class Platform:
         except Refused as refused:
             return _response(refused.answer)
         windows = self.limits(call)
-        if (full := quotas.admit(windows, now)) is not None:
+        if (full := quotas.admit(windows, now, self.cost(call))) is not None:
             answer = self.over_limit(full.name, now)
             self.with_limits(call, answer, now)
             return _response(answer)
