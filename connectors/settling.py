@@ -80,29 +80,25 @@ def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]
     for taken in commands:
         sends += taken.sends
         sends += again(platform, taken, wire)
-        common = {
-            "connection": taken.connection,
-            "object_type": taken.object_type,
-            "sync": taken.sync,
-            "run": taken.run,
-        }
-        carried, outcomes = None, wire.outcomes(common)
         for settled in taken.settled:
             item, outcome, request, position, at_ms = settled
             said = _said(outcome)
             row = item.row
             request_id = request.request_id if request else ""
-            if request is not carried:
-                carried, outcomes = request, wire.outcomes({**common, "request_id": request_id})
             record = {
                 "row_id": row.row_id,
                 "person": row.person,
+                "connection": taken.connection,
+                "object_type": taken.object_type,
+                "sync": taken.sync,
+                "run": taken.run,
+                "request_id": request_id,
                 "position": position,
                 "attempts": max(1, item.attempts),
                 "at_ms": at_ms,
                 **said,
             }
-            sends.append(Send(topic, outcomes.write(record), row.person))
+            sends.append(Send(topic, wire.outcome(record), row.person))
             if request is not None and not isinstance(outcome, Returned):
                 key = (request_id, taken.sync, taken.run)
                 entry = entries.setdefault(key, _Entry(request, [], at_ms))

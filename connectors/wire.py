@@ -3,19 +3,35 @@
 A test holds it to the codec, byte for byte.
 """
 
+import io
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from connectors.avro import Writer
+from fastavro import parse_schema, schemaless_writer
+
 from schemas.base import Message
 from schemas.codec import Codec, avro_schema
 from schemas.commands import CheckJob, UploadBatch
 from schemas.events import PlatformEvent
-from schemas.journal import JournalEntry, JournalKind
+from schemas.journal import JournalEntry, JournalKind, RowNote
 from schemas.outcomes import RecordOutcome
 
 __all__ = ["Wire", "event_headers"]
+
+
+def _defaults(model: type[Message]) -> dict[str, Any]:
+    return {
+        name: field.get_default(call_default_factory=True)
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    }
+
+
+OUTCOME = _defaults(RecordOutcome)
+NOTE = _defaults(RowNote)
+ENTRY = _defaults(JournalEntry)
+EVENT = _defaults(PlatformEvent)
 
 
 class Wire:
@@ -23,51 +39,53 @@ class Wire:
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
-
-        def writer(sample: Message) -> Writer:
-            return Writer(avro_schema(type(sample)), head=codec.encode(sample)[:5])
-
-        self._outcome = writer(
-            RecordOutcome(row_id="", person="", connection="", object_type="", sync="", at_ms=0)
+        entry = JournalEntry(at_ms=0)
+        outcome = RecordOutcome(
+            row_id="", person="", connection="", object_type="", sync="", at_ms=0
         )
-        self._entry = writer(JournalEntry(at_ms=0))
-        self._event = writer(
-            PlatformEvent(
-                event_id="", connection="", platform="", object_type="", object_id="",
-                occurred_ms=0, received_ms=0, values=b"", payload=b"",
-            )
+        event = PlatformEvent(
+            event_id="", connection="", platform="", object_type="", object_id="", occurred_ms=0,
+            received_ms=0, values=b"", payload=b"",
         )  # fmt: skip
-        self._batch = writer(
-            UploadBatch(account="", connection="", object_type="", sync="", decided_ms=0, rows=[])
+        batch = UploadBatch(
+            account="", connection="", object_type="", sync="", decided_ms=0, rows=[]
         )
-        self._check = writer(CheckJob(account="", connection="", receipt="", rows=[]))
+        check = CheckJob(account="", connection="", receipt="", rows=[])
+        self._writers: dict[type[Message], tuple[bytes, Any]] = {
+            type(sample): (codec.encode(sample)[:5], parse_schema(avro_schema(type(sample))))
+            for sample in (entry, outcome, event, batch, check)
+        }
 
     def encode(self, message: Message) -> bytes:
         return self.codec.encode(message)
 
     def outcome(self, record: Mapping[str, Any]) -> bytes:
         """`record`: what differs from the defaults of RecordOutcome."""
-        return self._outcome.write(record)
-
-    def outcomes(self, common: Mapping[str, Any]) -> Writer:
-        """Of many outcomes that have these values in common."""
-        return self._outcome.given(common)
+        return self._write(RecordOutcome, {**OUTCOME, **record})
 
     def entry(self, kind: JournalKind, notes: Iterable[Mapping[str, Any]], **others: Any) -> bytes:
         """`notes`: each what differs from the defaults of RowNote."""
-        return self._entry.write({"kind": kind, "rows": notes, **others})
+        rows = [{**NOTE, **note} for note in notes]
+        return self._write(JournalEntry, {**ENTRY, "kind": kind.value, "rows": rows, **others})
 
     def event(self, record: Mapping[str, Any]) -> bytes:
         """`record`: what differs from the defaults of PlatformEvent."""
-        return self._event.write(record)
+        return self._write(PlatformEvent, {**EVENT, **record})
 
     def batch(self, record: Mapping[str, Any]) -> bytes:
         """A whole UploadBatch, as decoded."""
-        return self._batch.write(record)
+        return self._write(UploadBatch, record)
 
     def check(self, record: Mapping[str, Any]) -> bytes:
         """A whole CheckJob, as decoded."""
-        return self._check.write(record)
+        return self._write(CheckJob, record)
+
+    def _write(self, model: type[Message], record: Mapping[str, Any]) -> bytes:
+        head, schema = self._writers[model]
+        out = io.BytesIO()
+        out.write(head)
+        schemaless_writer(out, schema, record)
+        return out.getvalue()
 
 
 def event_headers(
