@@ -18,12 +18,13 @@ from connectors.platforms.mailchimp import address_hash
 from ratelimits.books import price
 from ratelimits.bucket import Quota
 from ratelimits.registry import load
-from schemas.commands import Priority
+from schemas.commands import LookRow, Priority
 from simulators import HubSpot, Mailchimp, declared
 from simulators.quotas import Calendar, Concurrent, Rolling, Window
 from syncline.certify.bench import Bench, kinds, same_for_all
 from syncline.certify.places import DECLARED, PLACES
 from tests.desk import desk, row, until
+from tests.unit.test_looking import Desk as Looking
 
 
 @pytest.fixture
@@ -186,6 +187,32 @@ async def test_an_object_that_was_deleted_parks_its_row_only(bench: Bench) -> No
     bench.platform.perform([{"delete": ids[0]}])
     rows = [bench.place.row(n, "Bea", object_id=object_id) for n, object_id in enumerate(ids)]
     assert kinds(await bench.upload(rows)) == [Parked, Written]
+
+
+@pytest.mark.parametrize("name", ["salesforce"])
+async def test_accounts_are_looked_up_by_company(bench: Bench) -> None:
+    """As a LookUp does it: one question for all names, in any case, awkward ones too; of two with
+    one name none is guessed, and one that carries another's key is told."""
+    names = ["ACME", "O'Neill & Söhne", "Twin", "twin"]
+    made = [Row(f"a{n}", f"company-{n}", "", {"Name": name}) for n, name in enumerate(names)]
+    written = await bench.connector.upload_batch("Account", made)
+    ids = [outcome.object_id for outcome in written if isinstance(outcome, Written)]
+    asked = bench.platform.requests
+    there = Looking()
+    there.connector = bench.connector
+    there.spec.objects["Account"] = registry.connector_class("salesforce").spec.objects["Account"]
+    rows = [
+        LookRow(row_id=f"r{n}", person=f"company-{person}", value=value)
+        for n, (person, value) in enumerate(
+            [(0, "acme"), (1, names[1]), (9, "Twin"), (8, "Nobody"), (7, "ACME")]
+        )
+    ]
+    told = await there.asked("Account", "Name", rows)
+    assert bench.platform.requests == asked + 1
+    assert [told[f"r{n}"].object_id for n in (0, 1)] == ids[:2]
+    assert [told[f"r{n}"].code for n in (2, 3, 4)] == [
+        "ambiguous_match", "absent", "matched_another",
+    ]  # fmt: skip
 
 
 # --- two readings of the same page ---------------------------------------------------------------

@@ -68,7 +68,7 @@ class Desk:
     """What looking needs of an account."""
 
     def __init__(self, things: dict[str, dict[str, Any]] | None = None) -> None:
-        self.connector = Connector(things or {})
+        self.connector: Any = Connector(things or {})
         self.spec = SimpleNamespace(objects={"thing": THING})
         self.told: list[str] = []
         """What the gate was told, in order."""
@@ -102,12 +102,17 @@ class Desk:
         yield SimpleNamespace(another=nothing, answered=nothing)
 
     def look(self, *rows: LookRow, field: str = "email") -> dict[str, RecordOutcome]:
+        return asyncio.run(self.asked("thing", field, rows, "phone"))
+
+    async def asked(
+        self, kind: str, field: str, rows: Sequence[LookRow], *fields: str
+    ) -> dict[str, RecordOutcome]:
         command = LookUp(
-            account="a", connection="c", object_type="thing", sync="s", field=field,
-            fields=["phone"], rows=list(rows),
+            account="a", connection="c", object_type=kind, sync="s", field=field,
+            fields=list(fields), rows=list(rows),
         )  # fmt: skip
-        taken = Taken(0, 1, 7, 0.0, account="a", connection="c", object_type="thing", sync="s")
-        asyncio.run(look_up(cast(Account, self), taken, command.model_dump()))
+        taken = Taken(0, 1, 7, 0.0, account="a", connection="c", object_type=kind, sync="s")
+        await look_up(cast(Account, self), taken, command.model_dump())
         made = [self.codec.decode_as(RecordOutcome, send.value) for send in taken.sends]
         return {outcome.row_id: outcome for outcome in made}
 
