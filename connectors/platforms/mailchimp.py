@@ -79,6 +79,8 @@ class Mailchimp:
                 kind="state",
                 repeat="safe",
                 batch_rows_max=MEMBERS_MAX,
+                read_rows_max=1,  # there is no read by many
+                match_rows_max=1,
                 identity_field="email_address",
                 count_quota="read",
                 together=lambda row: row.row_id if is_rename(row) else str("tags" in row.fields),
@@ -90,7 +92,9 @@ class Mailchimp:
                     takes=lambda row: not is_rename(row),
                 ),
             ),
-            "audience": ObjectSpec(kind="state", repeat="unsafe", batch_rows_max=1),
+            "audience": ObjectSpec(
+                kind="state", repeat="unsafe", batch_rows_max=1, read_rows_max=1
+            ),
         },
         fetchable=frozenset({"member", "audience"}),
     )
