@@ -21,6 +21,7 @@ from schemas.yamlfile import ConfigInvalid
 from simulators import declared
 from simulators.declared import Declared
 from syncline.certify.places import DECLARED
+from syncline.commands.connector import SKELETON
 from tests.desk import desk, row
 from tests.unit.test_declared_simulators import connected
 
@@ -101,23 +102,74 @@ def test_a_job_is_paid_from_windows_of_its_own() -> None:
     assert not set(groups[SPEC.job.quota]) & set(groups[SPEC.write_quota])
 
 
-async def test_the_worker_sends_many_rows_as_one_job_and_keeps_its_windows() -> None:
-    """With the platform's own quotas counted there: none is overspent, those of single profiles are
-    not touched."""
-    there = declared("klaviyo")()
+def _small() -> Any:
+    """The connector, which takes a job for fewer rows."""
     plain: Any = registry.connector_class("klaviyo")
     job = replace(plain.spec.objects["profile"].job, rows_min=MANY // LARGE)
     few = replace(plain.spec.objects["profile"], job=job)
-    small = type("Small", (plain,), {"spec": replace(plain.spec, objects={"profile": few})})
-    async with there.serve() as url, desk(small, url, secrets=PLACE.secrets) as office:
-        office.upload([row(n, **PLACE.row(n).fields) for n in range(MANY)], "profile")
+    return type("Small", (plain,), {"spec": replace(plain.spec, objects={"profile": few})})
+
+
+PEOPLE = [row(n, **PLACE.row(n).fields) for n in range(MANY)]
+
+
+async def test_the_worker_sends_many_rows_as_one_job_and_keeps_its_windows() -> None:
+    """Two requests a second, counted there too: none is refused, and windows of single profiles
+    are not touched."""
+    there = declared("klaviyo")(quota={"m_second": "2"})
+    limits = quotas("klaviyo", overrides={"job_second": 2})
+    async with (
+        there.serve() as url,
+        desk(_small(), url, secrets=PLACE.secrets, limits=limits) as office,
+    ):
+        office.upload(PEOPLE, "profile")
         fates = await office.settled()
         assert {type(fate) for fate in fates.values()} == {Written}
         assert set(office.twice.values()) == {1}
     assert len(there.jobs) == 1
     assert there.windows["m_minute"].spent >= 5  # hand over, ask, errors, three pages of profiles
     assert there.windows["l_minute"].spent == 0
-    assert there.stats()["quota_overspends"] == 0
+    stats = there.stats()
+    assert (stats["quota_overspends"], stats["quota_refusals"]) == (0, 0)
+
+
+async def test_a_lost_answer_to_a_job_is_a_second_job_and_one_effect(platform: Declared) -> None:
+    lost = {"path": "/api/profile-bulk-import-jobs$", "method": "POST", "action": "lose_after"}
+    platform.script.add([{**lost, "count": 1}])
+    async with platform.serve() as url, desk(_small(), url, secrets=PLACE.secrets) as office:
+        office.upload(PEOPLE, "profile")
+        fates = await office.settled()
+    assert {type(fate) for fate in fates.values()} == {Written}
+    assert len(platform.jobs) == 2
+    effects = platform.store.effects()
+    assert (effects["created"], effects["changed"], effects["twice_total"]) == (MANY, 0, 0)
+
+
+async def test_after_a_kill_the_job_is_asked_and_no_row_is_sent_again(platform: Declared) -> None:
+    begun = asyncio.Event()
+    async with platform.serve() as url, desk(_small(), url, secrets=PLACE.secrets) as office:
+        office.begun = lambda receipt: begun.set()
+        office.upload(PEOPLE, "profile")
+        async with asyncio.timeout(20):
+            await begun.wait()
+        await office.kill()
+        fates = await office.settled()
+        assert {type(fate) for fate in fates.values()} == {Written}
+        assert office.intents == {}
+    assert len(platform.jobs) == 1
+
+
+def test_the_job_of_a_new_description_is_right_as_it_stands(tmp_path: Path) -> None:
+    """It is written commented out."""
+    text = SKELETON.read_text().replace("NAME", "acme").replace("TODAY", "2026-11-26")
+    begin, end = text.index("    # job:"), text.index("    record:")
+    said = text[begin:end].replace("    # ", "    ", 1).replace("    #   ", "      ")
+    said = said.replace("    #    ", "       ")
+    path = tmp_path / "acme.yaml"
+    path.write_text(text[:begin] + said + text[end:])
+    job = load(path).objects["contact"].job
+    assert job is not None
+    assert job.rows_max == 10_000
 
 
 @pytest.mark.parametrize(
