@@ -13,6 +13,7 @@ import pytest
 
 from connectors import registry
 from connectors.base import ByIds, ByKeys, Changes, Fetch, JobConnector, Row
+from connectors.jobs import LARGE
 from connectors.outcome import Parked, Retry, Unknown, Written
 from connectors.platforms.mailchimp import address_hash
 from ratelimits.books import price
@@ -143,6 +144,39 @@ async def test_very_many_members_go_in_one_batch_of_operations(bench: Bench) -> 
     assert kinds(outcomes[1_000:]) == [Retry] * 200
     assert bench.effects["created"] == 999
     assert platform.requests == 4  # hand over, ask twice, the archive
+
+
+@pytest.mark.parametrize("moment", ["", "it runs"])
+async def test_the_worker_sends_many_members_as_one_batch(moment: str) -> None:
+    """Killed while it runs, the successor asks that batch, and sends nothing again."""
+    plain, place, begun = (
+        registry.connector_class("mailchimp"),
+        PLACES["mailchimp"],
+        asyncio.Event(),
+    )
+    member = plain.spec.objects["member"]
+    assert member.job is not None
+    member = replace(member, batch_rows_max=20, job=replace(member.job, rows_min=250 // LARGE))
+    small = type("Small", (plain,), {"spec": replace(plain.spec, objects={"member": member})})
+    people = [row(n, **(place.bad(n) if n == 70 else place.row(n)).fields) for n in range(250)]
+    there = Mailchimp(job_s=1.0 if moment else 0.2)
+    async with (
+        there.serve() as url,
+        desk(small, url, options=place.options, secrets=place.secrets) as office,
+    ):
+        office.begun = lambda receipt: begun.set()
+        office.upload(people, "member")
+        if moment:
+            async with asyncio.timeout(20):
+                await begun.wait()
+            await office.kill()
+        fates = await office.settled()
+        assert office.intents == {}
+    assert isinstance(fates.pop("row-70"), Parked)
+    assert set(kinds([*fates.values()])) == {Written}
+    assert len(there.batches.batches) == 1
+    assert there.store.effects()["created"] == 249
+    assert there.requests < 10
 
 
 @pytest.mark.parametrize("name", ["mailchimp"])
