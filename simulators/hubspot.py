@@ -1,4 +1,4 @@
-"""A HubSpot portal: contacts over CRM v3, and its webhooks.
+"""A HubSpot portal: contacts and companies over CRM v3, and the webhooks of contacts.
 
 Behaves as these pages say (read 2026-08, except where a sentence below says otherwise)
 - https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide: list, batch calls,
@@ -36,6 +36,7 @@ from simulators.hubspot_shapes import (
     DEFAULT_PROPERTIES,
     OWN,
     STAGES,
+    STAMPS,
     CustomEvent,
     Input,
     Inputs,
@@ -44,12 +45,12 @@ from simulators.hubspot_shapes import (
     Read,
     Told,
     as_text,
-    contact_properties,
     correlation,
     error_of,
     is_number,
     iso,
     names_in,
+    properties_of,
     shape,
 )
 from simulators.hubspot_webhooks import Events
@@ -61,6 +62,7 @@ from simulators.store import Index, Obj, Store
 
 BATCH_MAX = 100
 EVENTS_MAX = 500
+KIND = "(contacts|companies)"
 PAGE_MAX = 100
 
 
@@ -73,19 +75,19 @@ class HubSpot(Platform):
 
     name = "hubspot"
     routes = [
-        ("GET", r"/crm/v3/objects/contacts", "list_contacts"),
-        ("POST", r"/crm/v3/objects/contacts", "create_one"),
-        ("POST", r"/crm/v3/objects/contacts/search", "search"),
-        ("POST", r"/crm/v3/objects/contacts/batch/read", "batch_read"),
-        ("POST", r"/crm/v3/objects/contacts/batch/upsert", "batch_upsert"),
-        ("POST", r"/crm/v3/objects/contacts/batch/create", "batch_create"),
-        ("POST", r"/crm/v3/objects/contacts/batch/update", "batch_update"),
-        ("POST", r"/crm/v3/objects/contacts/batch/archive", "batch_archive"),
-        ("GET", r"/crm/v3/objects/contacts/([^/]+)", "read_one"),
-        ("PATCH", r"/crm/v3/objects/contacts/([^/]+)", "update_one"),
-        ("DELETE", r"/crm/v3/objects/contacts/([^/]+)", "archive_one"),
-        ("GET", r"/crm/v3/properties/contacts?", "list_properties"),
-        ("POST", r"/crm/v3/properties/contacts?", "create_property"),
+        ("GET", rf"/crm/v3/objects/{KIND}", "list_objects"),
+        ("POST", rf"/crm/v3/objects/{KIND}", "create_one"),
+        ("POST", rf"/crm/v3/objects/{KIND}/search", "search"),
+        ("POST", rf"/crm/v3/objects/{KIND}/batch/read", "batch_read"),
+        ("POST", rf"/crm/v3/objects/{KIND}/batch/upsert", "batch_upsert"),
+        ("POST", rf"/crm/v3/objects/{KIND}/batch/create", "batch_create"),
+        ("POST", rf"/crm/v3/objects/{KIND}/batch/update", "batch_update"),
+        ("POST", rf"/crm/v3/objects/{KIND}/batch/archive", "batch_archive"),
+        ("GET", rf"/crm/v3/objects/{KIND}/([^/]+)", "read_one"),
+        ("PATCH", rf"/crm/v3/objects/{KIND}/([^/]+)", "update_one"),
+        ("DELETE", rf"/crm/v3/objects/{KIND}/([^/]+)", "archive_one"),
+        ("GET", r"/crm/v3/properties/(contact|compan)(?:s|ies|y)?", "list_properties"),
+        ("POST", r"/crm/v3/properties/(contact|compan)(?:s|ies|y)?", "create_property"),
         ("GET", r"/account-info/v3/details", "account"),
         ("POST", r"/oauth/v1/token", "log_in"),
         ("POST", r"/events/v3/send/batch", "send_events"),
@@ -112,16 +114,18 @@ class HubSpot(Platform):
         self.token, self.portal_id, self.zone = token, portal_id, zone
         self.app = App(client_id, client_secret, refresh_token, token_ttl_s, rotates=rotates)
         self.search_lag_ms = search_lag_ms
-        self.properties = contact_properties(unique)
-        self._text = self._plain()
-        indexes = {"email": Index(str.lower), **{name: Index() for name in unique}}
+        self.properties = {kind: properties_of(kind, unique) for kind in STAMPS}
+        self._text = {kind: _plain(there) for kind, there in self.properties.items()}
         windows = [
             Rolling("ten_seconds", 190, 10.0),
             Calendar("day", 650_000, zone=zone),
             Rolling("search", 5, 1.0),
         ]
-        store = Store(indexes, "email")
-        super().__init__({"contacts": store}, windows, seed=seed, quota=quota, script=script)
+        stores = {
+            kind: Store({name: Index(str.lower), **{u: Index() for u in unique}}, name)
+            for kind, name in (("contacts", "email"), ("companies", "domain"))
+        }
+        super().__init__(stores, windows, seed=seed, quota=quota, script=script)
         self._contacts, self._next_id, self._expired = contacts, FIRST_ID, False
         self.events = Events(self)
         self.told: dict[str, CustomEvent] = {}
@@ -137,8 +141,8 @@ class HubSpot(Platform):
         self.refilled()
 
     def refilled(self) -> None:
-        last = self.store.numbered[-1].id if self.store.numbered else FIRST_ID - 1
-        self._next_id = int(last) + 1
+        last = [int(s.numbered[-1].id) for s in self.stores.values() if s.numbered]
+        self._next_id = max(last, default=FIRST_ID - 1) + 1
 
     def outbox(self) -> Events:
         return self.events
@@ -238,44 +242,44 @@ class HubSpot(Platform):
 
     # -- reading
 
-    def list_contacts(self, call: Call) -> Answer:
-        """Contacts by id; `after` is the last id of the page before, opaque to the caller."""
+    def list_objects(self, call: Call, kind: str) -> Answer:
+        """Objects by id; `after` is the last id of the page before, opaque to the caller."""
         params = call.params()
         limit = _number(self, call, params.get("limit", "10"), "limit", PAGE_MAX)
         archived = params.get("archived") == "true"
         place = 0
         if after := params.get("after"):
-            last = self.store.objects.get(after)
+            last = self.stores[kind].objects.get(after)
             if last is None:
                 raise Refused(self._invalid(call, f"The after value {after!r} is not valid"))
             place = last.number + 1
-        names = names_in(params.get("properties"))
+        names = names_in(params.get("properties"), kind)
         page: list[Obj] = []
-        numbered = self.store.numbered
+        numbered = self.stores[kind].numbered
         while place < len(numbered) and len(page) <= limit:
             if numbered[place].archived == archived:
                 page.append(numbered[place])
             place += 1
         self.rows["read"] += min(len(page), limit)
-        body: dict[str, Any] = {"results": [shape(o, names) for o in page[:limit]]}
+        body: dict[str, Any] = {"results": [shape(o, names, STAMPS[kind]) for o in page[:limit]]}
         if len(page) > limit:
             last_id = page[limit - 1].id
             body["paging"] = {"next": {"after": last_id, "link": f"?after={last_id}"}}
         return Answer(200, body)
 
-    def read_one(self, call: Call, object_id: str) -> Answer:
+    def read_one(self, call: Call, kind: str, object_id: str) -> Answer:
         params = call.params()
-        obj = self._find(object_id, params.get("idProperty"))
+        obj = self._find(kind, object_id, params.get("idProperty"))
         if obj is None:
             raise Refused(self._missing(call))
-        return Answer(200, shape(obj, names_in(params.get("properties"))))
+        return Answer(200, shape(obj, names_in(params.get("properties"), kind), STAMPS[kind]))
 
-    def batch_read(self, call: Call) -> Answer:
+    def batch_read(self, call: Call, kind: str) -> Answer:
         asked = msgspec.json.decode(call.body, type=Read)
         self._bounded(call, len(asked.inputs))
-        names = tuple(asked.properties) or DEFAULT_PROPERTIES
-        found = {i.id: self._find(str(i.id), asked.idProperty) for i in asked.inputs}
-        results = [shape(obj, names) for obj in found.values() if obj is not None]
+        names = tuple(asked.properties) or DEFAULT_PROPERTIES[kind]
+        found = {i.id: self._find(kind, str(i.id), asked.idProperty) for i in asked.inputs}
+        results = [shape(obj, names, STAMPS[kind]) for obj in found.values() if obj is not None]
         self.rows["read"] += len(results)
         gone = [str(object_id) for object_id, obj in found.items() if obj is None]
         error = {
@@ -286,32 +290,34 @@ class HubSpot(Platform):
         }
         return self._batch(call, results, [error] if gone else [], 200)
 
-    def search(self, call: Call) -> Answer:
+    def search(self, call: Call, kind: str) -> Answer:
         try:
-            found = search.run(call.body, self.store, call.at_ms - self.search_lag_ms)
+            found = search.run(call.body, self.stores[kind], call.at_ms - self.search_lag_ms)
         except search.Unacceptable as error:
             raise Refused(self._invalid(call, str(error))) from None
         self.rows["read"] += len(found.page)
+        names = found.properties or DEFAULT_PROPERTIES[kind]
         body: dict[str, Any] = {
             "total": found.total,
-            "results": [shape(obj, found.properties or DEFAULT_PROPERTIES) for obj in found.page],
+            "results": [shape(obj, names, STAMPS[kind]) for obj in found.page],
         }
         if found.after is not None:
             body["paging"] = {"next": {"after": str(found.after)}}
         return Answer(200, body)
 
-    def list_properties(self, call: Call) -> Answer:
-        return Answer(200, {"results": list(self.properties.values())})
+    def list_properties(self, call: Call, stem: str) -> Answer:
+        return Answer(200, {"results": list(self.properties[_of(stem)].values())})
 
-    def create_property(self, call: Call) -> Answer:
+    def create_property(self, call: Call, stem: str) -> Answer:
+        kind = _of(stem)
         made = msgspec.json.decode(call.body, type=Property)
-        if made.name in self.properties:
+        if made.name in self.properties[kind]:
             words = f"A property named {made.name!r} already exists."
             return self._error(call, 409, "OBJECT_ALREADY_EXISTS", words)
-        self.properties[made.name] = made
-        self._text = self._plain()
+        self.properties[kind][made.name] = made
+        self._text[kind] = _plain(self.properties[kind])
         if made.has_unique_value:
-            self.store.indexes[made.name] = Index()
+            self.stores[kind].indexes[made.name] = Index()
         return Answer(201, made)
 
     def account(self, call: Call) -> Answer:
@@ -319,42 +325,42 @@ class HubSpot(Platform):
 
     # -- writing
 
-    def batch_upsert(self, call: Call) -> Answer:
-        return self._write(call, "upsert", 200)
+    def batch_upsert(self, call: Call, kind: str) -> Answer:
+        return self._write(call, kind, "upsert", 200)
 
-    def batch_create(self, call: Call) -> Answer:
-        return self._write(call, "create", 201)
+    def batch_create(self, call: Call, kind: str) -> Answer:
+        return self._write(call, kind, "create", 201)
 
-    def batch_update(self, call: Call) -> Answer:
-        return self._write(call, "update", 200)
+    def batch_update(self, call: Call, kind: str) -> Answer:
+        return self._write(call, kind, "update", 200)
 
-    def batch_archive(self, call: Call) -> Answer:
+    def batch_archive(self, call: Call, kind: str) -> Answer:
         for row, given in enumerate(msgspec.json.decode(call.body, type=Inputs).inputs):
-            if (obj := self._find(str(given.id), None)) is not None:
-                self._archive(call, row, obj, "INTEGRATION")
+            if (obj := self._find(kind, str(given.id), None)) is not None:
+                self._archive(call, kind, row, obj, "INTEGRATION")
         return Answer(204)
 
-    def create_one(self, call: Call) -> Answer:
-        return self._one(call, "create", msgspec.json.decode(call.body, type=Input), 201)
+    def create_one(self, call: Call, kind: str) -> Answer:
+        return self._one(call, kind, "create", msgspec.json.decode(call.body, type=Input), 201)
 
-    def update_one(self, call: Call, object_id: str) -> Answer:
+    def update_one(self, call: Call, kind: str, object_id: str) -> Answer:
         given = msgspec.json.decode(call.body, type=Input)
         given.id, given.idProperty = object_id, call.params().get("idProperty")
-        return self._one(call, "update", given, 200)
+        return self._one(call, kind, "update", given, 200)
 
-    def archive_one(self, call: Call, object_id: str) -> Answer:
-        if (obj := self._find(object_id, None)) is not None:
-            self._archive(call, 0, obj, "INTEGRATION")
+    def archive_one(self, call: Call, kind: str, object_id: str) -> Answer:
+        if (obj := self._find(kind, object_id, None)) is not None:
+            self._archive(call, kind, 0, obj, "INTEGRATION")
         return Answer(204)
 
-    def _one(self, call: Call, how: str, given: Input, status: int) -> Answer:
-        target, problem = self._examine(call, how, given, set())
+    def _one(self, call: Call, kind: str, how: str, given: Input, status: int) -> Answer:
+        target, problem = self._examine(call, kind, how, given, set())
         if problem is not None:
             return self._refusal(call, problem)
-        result, _ = self._apply(call, 0, how, given, target)
+        result, _ = self._apply(call, kind, 0, how, given, target)
         return Answer(status, result)
 
-    def _write(self, call: Call, how: str, status: int) -> Answer:
+    def _write(self, call: Call, kind: str, how: str, status: int) -> Answer:
         """All inputs are looked at before any is written; then the good ones, in order."""
         inputs = msgspec.json.decode(call.body, type=Inputs).inputs
         self._bounded(call, len(inputs))
@@ -370,7 +376,7 @@ class HubSpot(Platform):
         good: list[tuple[int, Input, Obj | None]] = []
         addresses: set[str] = set()
         for row, given in enumerate(inputs):
-            target, problem = self._examine(call, how, given, addresses)
+            target, problem = self._examine(call, kind, how, given, addresses)
             if problem is None:
                 good.append((row, given, target))
                 continue
@@ -379,7 +385,7 @@ class HubSpot(Platform):
                 raise Refused(self._refusal(call, problem))
             errors.append(error_of(problem, {"objectWriteTraceId": [given.objectWriteTraceId]}))
         for row, given, target in good:
-            result, new = self._apply(call, row, how, given, target)
+            result, new = self._apply(call, kind, row, how, given, target)
             if how == "upsert":
                 result["new"] = new
             if given.objectWriteTraceId:
@@ -389,13 +395,13 @@ class HubSpot(Platform):
         return self._batch(call, call.struck.edit(results), errors, status)
 
     def _examine(
-        self, call: Call, how: str, given: Input, addresses: set[str]
+        self, call: Call, kind: str, how: str, given: Input, addresses: set[str]
     ) -> tuple[Obj | None, Problem | None]:
-        """-> the contact that is meant, and why the input is refused."""
+        """-> the object that is meant, and why the input is refused."""
         target: Obj | None = None
         if how != "create":
-            target = self._find(str(given.id), given.idProperty)
-            known = given.idProperty in self.store.indexes
+            target = self._find(kind, str(given.id), given.idProperty)
+            known = given.idProperty in self.stores[kind].indexes
             if how == "upsert" and given.idProperty not in (None, "hs_object_id") and not known:
                 return None, Problem(
                     "INVALID_UNIQUE_PROPERTY",
@@ -406,12 +412,12 @@ class HubSpot(Platform):
                 return None, Problem(
                     "OBJECT_NOT_FOUND", "resource not found", "", "OBJECT_NOT_FOUND", 404
                 )
-        if problem := self._wrong(given.properties):
+        if problem := self._wrong(kind, given.properties):
             return target, problem
         struck = call.struck
         if struck.refusing and (fault := struck.refuses(given.properties.get)):
             return target, Problem(fault.code, fault.message, fault.rows.field)
-        if email := given.properties.get("email"):
+        if kind == "contacts" and (email := given.properties.get("email")):
             key = str(email).lower()
             owner = self.store.indexes["email"].first(key)
             free = owner is None or owner is target
@@ -422,12 +428,12 @@ class HubSpot(Platform):
             addresses.add(key)
         return target, None
 
-    def _wrong(self, properties: dict[str, Any]) -> Problem | None:
+    def _wrong(self, kind: str, properties: dict[str, Any]) -> Problem | None:
         for name, value in properties.items():
-            if name in self._text and type(value) is str:
+            if name in self._text[kind] and type(value) is str:
                 continue
-            kind = self.properties.get(name)
-            if kind is None:
+            known = self.properties[kind].get(name)
+            if known is None:
                 words = f'Property "{name}" does not exist'
                 return Problem("PROPERTY_DOESNT_EXIST", words, name)
             if name in OWN:
@@ -437,52 +443,57 @@ class HubSpot(Platform):
                 continue
             if name == "email" and not ADDRESS.fullmatch(text):
                 return Problem("INVALID_EMAIL", f"Email address {text} is invalid", name)
-            if kind.type == "number" and not is_number(text):
+            if known.type == "number" and not is_number(text):
                 return Problem("INVALID_LONG", f"{text} was not a valid long.", name)
-            if kind.options and not kind.takes(text):
+            if known.options and not known.takes(text):
                 return Problem("INVALID_OPTION", f"{text} was not one of the allowed options", name)
         return None
 
     def _apply(
-        self, call: Call, row: int, how: str, given: Input, target: Obj | None
+        self, call: Call, kind: str, row: int, how: str, given: Input, target: Obj | None
     ) -> tuple[dict[str, Any], bool]:
-        """-> the result as it goes out, and whether the contact is new."""
+        """-> the result as it goes out, and whether the object is new."""
         values = {
             name: value if type(value) is str else as_text(value)
             for name, value in given.properties.items()
         }
-        if how == "upsert" and given.idProperty in self.store.indexes:
+        if how == "upsert" and given.idProperty in self.stores[kind].indexes:
             values.setdefault(str(given.idProperty), str(given.id))
         new = target is None
-        obj = self.write(call, row, target, values, "INTEGRATION")
-        return shape(obj, tuple(values)), new
+        obj = self.write(call, row, target, values, "INTEGRATION", kind)
+        return shape(obj, tuple(values), STAMPS[kind]), new
 
     def write(
-        self, call: Call, row: int, target: Obj | None, values: dict[str, str], source: str
-    ) -> Obj:
-        """Writes one contact and tells the webhooks. An empty text clears."""
+        self, call: Call, row: int, target: Obj | None, values: dict[str, str], source: str,
+        kind: str = "contacts",
+    ) -> Obj:  # fmt: skip
+        """Writes one object; of contacts the webhooks are told. An empty text clears."""
+        store, tells = self.stores[kind], kind == "contacts"
         if "email" in values:
             values["email"] = values["email"].strip().lower()
         if target is None:
             kept: dict[str, Any] = {name: value for name, value in values.items() if value}
-            kept.setdefault("lifecyclestage", "lead")
-            obj = self.store.create(call, row, str(self._next_id), kept)
+            if tells:
+                kept.setdefault("lifecyclestage", "lead")
+            obj = store.create(call, row, str(self._next_id), kept)
             self._next_id += 1
-            self.events.created(call, obj, source)
+            if tells:
+                self.events.created(call, obj, source)
             return obj
         changes: dict[str, Any] = {name: value or None for name, value in values.items()}
         stage, before = changes.get("lifecyclestage"), target.values.get("lifecyclestage")
         if stage and before and STAGES.index(stage) < STAGES.index(before):
             del changes["lifecyclestage"]
-        changed = self.store.update(call, row, target, changes)
-        if changed and not call.dry:
+        changed = store.update(call, row, target, changes)
+        if changed and tells and not call.dry:
             self.events.changed(call, target, changed, source)
         return target
 
-    def _archive(self, call: Call, row: int, obj: Obj, source: str) -> None:
+    def _archive(self, call: Call, kind: str, row: int, obj: Obj, source: str) -> None:
         if not obj.archived and not call.dry:
-            self.store.archive(call, row, obj)
-            self.events.deleted(call, obj, source)
+            self.stores[kind].archive(call, row, obj)
+            if kind == "contacts":
+                self.events.deleted(call, obj, source)
 
     def send_events(self, call: Call) -> Answer:
         """Custom events, as https://developers.hubspot.com/docs/api-reference/events-send-event-completions-v3/guide
@@ -513,16 +524,16 @@ class HubSpot(Platform):
             obj: Obj | None = None
             if "create" in wish:
                 obj = self.write(call, row, None, dict(wish["create"]), "CRM_UI")
-            elif (obj := self._find(_named(wish), None)) is None:
+            elif (obj := self._find("contacts", _named(wish), None)) is None:
                 done.append({"error": "no such contact"})
                 continue
             elif "merge" in wish:
-                if (gone := self._find(str(wish["merge"]), None)) in (None, obj):
+                if (gone := self._find("contacts", str(wish["merge"]), None)) in (None, obj):
                     done.append({"error": "no such contact"})
                     continue
                 self._merge(call, row, gone, obj)
             elif "delete" in wish:
-                self._archive(call, row, obj, "CRM_UI")
+                self._archive(call, "contacts", row, obj, "CRM_UI")
             else:
                 self.write(call, row, obj, dict(wish["properties"]), "CRM_UI")
             done.append({"id": obj.id, "occurred_ms": call.at_ms})
@@ -541,20 +552,14 @@ class HubSpot(Platform):
         """Has this address already, as another contact has, from before."""
         return target is not None and str(target.values.get("email", "")).lower() == email
 
-    def _find(self, value: str, by: str | None) -> Obj | None:
+    def _find(self, kind: str, value: str, by: str | None) -> Obj | None:
         if by in (None, "hs_object_id"):
-            while value in self.merged:
+            while kind == "contacts" and value in self.merged:
                 value = self.merged[value]
-            obj = self.store.objects.get(value)
+            obj = self.stores[kind].objects.get(value)
             return None if obj is None or obj.archived else obj
-        index = self.store.indexes.get(str(by))
+        index = self.stores[kind].indexes.get(str(by))
         return index.first(value) if index is not None else None
-
-    def _plain(self) -> frozenset[str]:
-        """Properties that take any text."""
-        return frozenset(
-            p.name for p in self.properties.values() if p.type == "string" and p.name != "email"
-        )
 
     def _bounded(self, call: Call, count: int) -> None:
         if not 1 <= count <= BATCH_MAX:
@@ -601,6 +606,17 @@ class HubSpot(Platform):
 
     def malformed(self, call: Call, problem: Exception) -> Answer:
         return self._invalid(call, f"Invalid input JSON: {problem}")
+
+
+def _of(stem: str) -> str:
+    return "contacts" if stem == "contact" else "companies"
+
+
+def _plain(properties: Mapping[str, Property]) -> frozenset[str]:
+    """Properties that take any text."""
+    return frozenset(
+        p.name for p in properties.values() if p.type == "string" and p.name != "email"
+    )
 
 
 def _named(wish: Mapping[str, Any]) -> str:

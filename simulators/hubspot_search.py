@@ -16,7 +16,8 @@ from simulators.store import Obj, Store
 BODY_CHARACTERS_MAX = 3_000
 RESULTS_MAX = 10_000
 PAGE_MAX = 200
-TIMES = ("createdate", "lastmodifieddate")
+CHANGED = ("lastmodifieddate", "hs_lastmodifieddate")  # of contacts; of other objects
+TIMES = ("createdate", *CHANGED)
 NUMBERS = (*TIMES, "hs_object_id", "numberofemployees")
 
 
@@ -58,7 +59,7 @@ class Found(msgspec.Struct):
 
 
 def run(body: bytes, store: Store, until_ms: int) -> Found:
-    """Contacts changed at or before `until_ms` that match. Raises Unacceptable."""
+    """Objects changed at or before `until_ms` that match. Raises Unacceptable."""
     if len(body.decode()) > BODY_CHARACTERS_MAX:
         raise Unacceptable(f"The request body is longer than {BODY_CHARACTERS_MAX} characters")
     query = msgspec.json.decode(body, type=Query)
@@ -101,7 +102,7 @@ def _candidates(query: Query, store: Store) -> Iterable[Obj]:
                 found = {o.number: o for key in keys for o in index.find(key)}
                 return [found[number] for number in sorted(found)]
         for f in query.filterGroups[0].filters:
-            if f.propertyName == "lastmodifieddate" and f.operator in ("GT", "GTE"):
+            if f.propertyName in CHANGED and f.operator in ("GT", "GTE"):
                 since = list(store.changed_since(int(_comparable(f.propertyName, f.value))))
                 return sorted(since, key=lambda obj: obj.number)
     return store.numbered
@@ -109,7 +110,7 @@ def _candidates(query: Query, store: Store) -> Iterable[Obj]:
 
 def value_of(obj: Obj, name: str) -> Any:
     match name:
-        case "lastmodifieddate":
+        case "lastmodifieddate" | "hs_lastmodifieddate":
             return obj.changed_ms
         case "createdate":
             return obj.created_ms

@@ -35,8 +35,11 @@ SOURCES = (
     "OFFLINE",
     "PAID_SOCIAL",
 )
-OWN = ("createdate", "hs_object_id", "lastmodifieddate")  # HubSpot's own: no caller may write them
-DEFAULT_PROPERTIES = ("email", "firstname", "lastname")
+STAMPS = {"contacts": "lastmodifieddate", "companies": "hs_lastmodifieddate"}
+OWN = ("createdate", "hs_object_id", *STAMPS.values())  # HubSpot's own: no caller may write them
+DEFAULT_PROPERTIES = {
+    "contacts": ("email", "firstname", "lastname"), "companies": ("name", "domain"),
+}  # fmt: skip
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")  # what the portal takes for an address: very little
 
 
@@ -103,25 +106,36 @@ def _choice(name: str, values: Iterable[str]) -> Property:
     return Property(name, type="enumeration", field_type="select", options=options)
 
 
-def contact_properties(unique: Iterable[str]) -> dict[str, Property]:
-    named = ["email", "firstname", "lastname", "company", "phone", "jobtitle", "city", "country"]
-    made = [Property(name) for name in named]
-    made += [_choice("lifecyclestage", STAGES), _choice("hs_analytics_source", SOURCES)]
+NAMED = {
+    "contacts": (
+        "email", "firstname", "lastname", "company", "phone", "jobtitle", "city", "country",
+    ),
+    "companies": ("name", "domain", "phone", "city", "country"),
+}  # fmt: skip
+
+
+def properties_of(kind: str, unique: Iterable[str]) -> dict[str, Property]:
+    """Of contacts or companies."""
+    made = [Property(name) for name in NAMED[kind]]
+    if kind == "contacts":
+        made += [_choice("hs_analytics_source", SOURCES)]
+    made += [_choice("lifecyclestage", STAGES)]
     made += [Property("numberofemployees", type="number", field_type="number")]
-    made += [Property(name, type="datetime", field_type="date") for name in OWN if "date" in name]
+    dates = ("createdate", STAMPS[kind])
+    made += [Property(name, type="datetime", field_type="date") for name in dates]
     made += [Property("hs_object_id", type="number", field_type="number")]
     made += [Property(name, has_unique_value=True) for name in unique]
     return {p.name: p for p in made}
 
 
-def shape(obj: Obj, names: Iterable[str]) -> dict[str, Any]:
-    """A contact as the API gives it; a property that was asked for and is empty is null."""
+def shape(obj: Obj, names: Iterable[str], stamp: str) -> dict[str, Any]:
+    """An object as the API gives it; a property that was asked for and is empty is null."""
     get = obj.values.get
     created, updated = iso(obj.created_ms), iso(obj.changed_ms)
     properties: dict[str, Any] = {name: get(name) for name in names}
     properties["createdate"] = created
     properties["hs_object_id"] = obj.id
-    properties["lastmodifieddate"] = updated
+    properties[stamp] = updated
     return {
         "id": obj.id,
         "properties": properties,
@@ -147,8 +161,8 @@ def error_of(problem: Problem, context: dict[str, Any]) -> dict[str, Any]:
     return {"status": "error", "category": problem.category, "message": words, "context": context}
 
 
-def names_in(given: str | None) -> tuple[str, ...]:
-    return tuple(given.split(",")) if given else DEFAULT_PROPERTIES
+def names_in(given: str | None, kind: str) -> tuple[str, ...]:
+    return tuple(given.split(",")) if given else DEFAULT_PROPERTIES[kind]
 
 
 def as_text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""HubSpot: contacts out (source), contacts and custom events in (sink).
+"""HubSpot: contacts and companies out (source) and in (sink), custom events in.
 
 API      CRM v3, https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide (2026-03)
 Quotas   ratelimits/registry/hubspot.json: read, search, write
@@ -46,6 +46,7 @@ from connectors.platforms import hubspot_events as events
 from connectors.platforms import hubspot_search as search
 from ratelimits.headers import retry_after_s
 
+OBJECTS = {"contact": "/crm/v3/objects/contacts", "company": "/crm/v3/objects/companies"}
 PAGE_RECORDS = 100  # page "Contacts", list: limit at most 100
 PASSING = frozenset({423, 502, 503, 504, 521, 522, 523, 524, 525, 526})  # page "Error handling"
 
@@ -56,16 +57,16 @@ class HubSpotConfig(BaseModel, frozen=True, extra="forbid"):
 
     key_property: str = Field(
         default="syncline_id",
-        description="Unique text property on contacts that holds our key; create it before the first run.",  # noqa: E501
+        description="Unique text property on each kind of object that holds our key; create it before the first run.",  # noqa: E501
     )
 
     read_by: Literal["list", "search"] = Field(
         default="list",
-        description="How runs read all contacts: by list (100 a call, in the order of creation), or by search (200 a call at 5 calls a second, the change of longest ago first; properties of at most 2,500 characters in all).",  # noqa: E501
+        description="How runs read all objects: by list (100 a call, in the order of creation), or by search (200 a call at 5 calls a second, the change of longest ago first; properties of at most 2,500 characters in all).",  # noqa: E501
     )
 
 
-class _Contact(msgspec.Struct):
+class _Object(msgspec.Struct):
     id: str
     properties: msgspec.Raw
     updatedAt: str = ""  # noqa: N815 - the platform's name
@@ -96,18 +97,21 @@ class HubSpot:
         secrets_instead=(("client_id", "client_secret", "refresh_token"),),
         base_url="https://api.hubapi.com",
         objects={
-            "contact": ObjectSpec(
-                kind="state",
-                repeat="safe",
-                batch_rows_max=100,  # page "Contacts", batch upsert: 100 inputs
-                key_field="syncline_id",
-                key_option="key_property",
-                match_quota="search",
-                count_quota="search",
-            ),
+            **{
+                name: ObjectSpec(
+                    kind="state",
+                    repeat="safe",
+                    batch_rows_max=100,  # pages "Contacts", "Companies", batch upsert: 100 inputs
+                    key_field="syncline_id",
+                    key_option="key_property",
+                    match_quota="search",
+                    count_quota="search",
+                )
+                for name in OBJECTS
+            },
             "event": events.EVENT,
         },
-        fetchable=frozenset({"contact"}),
+        fetchable=frozenset(OBJECTS),
     )
 
     def __init__(self, config: HubSpotConfig, secrets: Mapping[str, SecretStr], http: Http) -> None:
@@ -120,42 +124,39 @@ class HubSpot:
         self.changes_quota = "search" if config.read_by == "search" else "read"
 
     async def fetch_records(self, request: Fetch) -> Page:
-        """Contacts in the list's own order, whose cursor is HubSpot's `after` and does not expire;
+        """Objects in the list's own order, whose cursor is HubSpot's `after` and does not expire;
         or by search, the change of longest ago first."""
         match request:
             case Changes() if self.config.read_by == "search":
                 return await self._searched(request)
-            case Changes(cursor=cursor, fields=fields, rows_max=rows_max):
+            case Changes(object_type=kind, cursor=cursor, fields=fields, rows_max=rows_max):
                 limit = min(rows_max or PAGE_RECORDS, PAGE_RECORDS)
                 params = {"limit": str(limit), "properties": ",".join(fields)}
                 if cursor:
                     params["after"] = cursor
-                return self._page(
-                    await self._call("GET", "/crm/v3/objects/contacts", params=params)
-                )
-            case ByIds(ids=ids, fields=fields):
+                return self._page(await self._call("GET", OBJECTS[kind], params=params))
+            case ByIds(object_type=kind, ids=ids, fields=fields):
                 body = {"inputs": [{"id": i} for i in ids], "properties": list(fields)}
-                return self._page(
-                    await self._call("POST", "/crm/v3/objects/contacts/batch/read", body)
-                )
+                path = f"{OBJECTS[kind]}/batch/read"
+                return self._page(await self._call("POST", path, body))
             case ByKeys():
                 return await self._search(request)
             case FieldsOf(object_type="event"):
                 return events.fields()
-            case FieldsOf(object_type=object_type):
-                path = f"/crm/v3/properties/{object_type}s"
+            case FieldsOf(object_type=kind):
+                path = OBJECTS[kind].replace("objects", "properties")
                 return self._page(await self._call("GET", path), raw_id="name")
-            case Count(object_type=object_type):  # the list tells no total, the search does
-                path = f"/crm/v3/objects/{object_type}s/search"
-                return self._page(await self._call("POST", path, {"limit": 1}))
+            case Count(object_type=kind):  # the list tells no total, the search does
+                return self._page(await self._call("POST", f"{OBJECTS[kind]}/search", {"limit": 1}))
 
     async def _searched(self, request: Changes) -> Page:
         limit = min(request.rows_max or search.PAGE_RECORDS, search.PAGE_RECORDS)
         place = search.Place.of(request.cursor)
         if not request.cursor:
             place = search.Place(request.since_ms)
-        query = place.query(request.fields, limit)
-        answer = self._page(await self._call("POST", "/crm/v3/objects/contacts/search", query))
+        query = place.query(request.object_type, request.fields, limit)
+        path = f"{OBJECTS[request.object_type]}/search"
+        answer = self._page(await self._call("POST", path, query))
         records, place, last = place.after(answer.records, limit)
         return Page(records, str(place), last, total=answer.total)
 
@@ -167,7 +168,8 @@ class HubSpot:
             "properties": [request.field, *request.fields],
             "limit": search.PAGE_RECORDS,
         }
-        page = self._page(await self._call("POST", "/crm/v3/objects/contacts/search", body))
+        path = f"{OBJECTS[request.object_type]}/search"
+        page = self._page(await self._call("POST", path, body))
         asked = {v.lower(): v for v in request.values}
         records = [r.keyed(request.field, asked) for r in page.records]
         return Page(records, page.cursor, page.last)
@@ -179,14 +181,14 @@ class HubSpot:
             return Page([Found(name, raw, raw) for name, raw in names])
         records: list[Found] = []
         for raw in listing.results:
-            contact = msgspec.json.decode(raw, type=_Contact)
+            there = msgspec.json.decode(raw, type=_Object)
             records.append(
                 Found(
-                    contact.id,
-                    bytes(contact.properties),
+                    there.id,
+                    bytes(there.properties),
                     bytes(raw),
-                    milliseconds(contact.updatedAt),
-                    contact.archived,
+                    milliseconds(there.updatedAt),
+                    there.archived,
                 )
             )
         after = listing.paging.next.after if listing.paging and listing.paging.next else ""
@@ -211,7 +213,7 @@ class HubSpot:
             }
             for n, row in enumerate(rows)
         ]
-        path = f"/crm/v3/objects/contacts/batch/{'update' if by_id else 'upsert'}"
+        path = f"{OBJECTS[object_type]}/batch/{'update' if by_id else 'upsert'}"
         try:
             answer = msgspec.json.decode(await self._call("POST", path, {"inputs": inputs}))
         except PlatformError as error:

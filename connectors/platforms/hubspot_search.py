@@ -1,4 +1,4 @@
-"""HubSpot's search as a way to read all contacts, the change of longest ago first. Pure.
+"""HubSpot's search as a way to read all objects of a kind, the change of longest ago first. Pure.
 
 Search   https://developers.hubspot.com/docs/api/crm/search (read 2026-08): one sort, 200 records a
          page, 10,000 a query, a body of 3,000 characters; what changed moments ago is not found yet
@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 from connectors.base import Found
 
-__all__ = ["PAGE_RECORDS", "STAMP", "Place"]
+__all__ = ["PAGE_RECORDS", "Place"]
 
 PAGE_RECORDS = 200
-STAMP = "lastmodifieddate"  # of contacts; other objects call it hs_lastmodifieddate
 ID = "hs_object_id"
 LAG_MS = 120_000
 """Whoever goes on at the end begins so much earlier: what came late into the index lies there. Own
@@ -42,12 +41,13 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return f"{self.since_ms}.{self.window}.{','.join(self.seen)}"
 
-    def query(self, fields: Sequence[str], limit: int) -> dict[str, Any]:
+    def query(self, object_type: str, fields: Sequence[str], limit: int) -> dict[str, Any]:
         """Body of the request."""
+        stamp = "lastmodifieddate" if object_type == "contact" else "hs_lastmodifieddate"
         if self.window:
-            filters, sort = [_is(STAMP, "EQ", self.since_ms), _is(ID, "GT", self.window)], ID
+            filters, sort = [_is(stamp, "EQ", self.since_ms), _is(ID, "GT", self.window)], ID
         else:
-            filters, sort = [_is(STAMP, "GTE", self.since_ms)], STAMP
+            filters, sort = [_is(stamp, "GTE", self.since_ms)], stamp
         return {
             "filterGroups": [{"filters": filters}],
             "sorts": [{"propertyName": sort, "direction": "ASCENDING"}],

@@ -1,5 +1,6 @@
-"""A contact names its company, and waits for the company's account: on real Kafka, with the
-processes as people run them. By hand: between two looks of a row that waits lies half a minute."""
+"""Contacts name their company, and wait until it is an account: on real Kafka, with the processes
+as people run them. Companies come later, by a sync of their own. By hand: between two looks of a
+row that waits lies half a minute."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,11 @@ FILES = {
     "secrets: {{client_id: env:SALESFORCE_CLIENT_ID, client_secret: env:SALESFORCE_SECRET}}\n",
     "syncs/contacts": "sync: contacts\nsource: hubspot\nsource_object: contact\n"
     "destination: salesforce\ndestination_object: Contact\nmapping: contacts\nmatch: Email\n",
+    "syncs/companies": "sync: companies\nsource: hubspot\nsource_object: company\n"
+    "destination: salesforce\ndestination_object: Account\nmapping: companies\nmatch: Name\n",
+    "mappings/companies": "mapping: companies\nversion: 1\n"
+    "from: {{platform: hubspot, object: company}}\nto: {{platform: salesforce, object: Account}}\n"
+    "fields:\n  Name: record.name\n  Website: record.domain\n",
     "mappings/contacts": "mapping: contacts\nversion: 1\n"
     "from: {{platform: hubspot, object: contact}}\nto: {{platform: salesforce, object: Contact}}\n"
     "fields:\n  Email: record.email\n  LastName: record.lastname\n"
@@ -52,7 +58,11 @@ def test_contacts_wait_for_the_account_of_their_company_and_hold_up_nobody(
     ]
     sales = Salesforce()
     accounts = sales.stores["Account"]
-    accounts.seed(new_id("Account", 1), {"Name": "ACME"}, SEEDED_MS, SEEDED_MS)
+    accounts.seed(new_id("Account", 0), {"Name": "ACME"}, SEEDED_MS, SEEDED_MS)
+    hubspot = HubSpot(contacts)
+    for number, name in enumerate(("ACME", "Later Ltd")):
+        values = {"name": name, "domain": f"{name[:4].lower()}.example"}
+        hubspot.stores["companies"].seed(str(7_001 + number), values, SEEDED_MS, SEEDED_MS)
     stack = fresh_stack()
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
@@ -71,7 +81,7 @@ def test_contacts_wait_for_the_account_of_their_company_and_hold_up_nobody(
             for contact in sales.stores["Contact"].alive()
         }
 
-    with serving(HubSpot(contacts), sales) as urls:
+    with serving(hubspot, sales) as urls:
         for name, text in FILES.items():
             file = tmp_path / "config" / f"{name}.yaml"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -86,5 +96,7 @@ def test_contacts_wait_for_the_account_of_their_company_and_hold_up_nobody(
                 lambda: waits in syncline("explain", "0@example.com"), "who waits says so", WAIT_S
             )
             assert syncline("balance")  # a wait with a name is no alarm: exit 0
-            accounts.seed(new_id("Account", 2), {"Name": "Later Ltd"}, SEEDED_MS, SEEDED_MS)
+            syncline("run", "start", "companies", "--wait", "0")
             until(lambda: arrived() == people, "the others have followed their account", WAIT_S)
+    sites = {account.values["Name"]: account.values["Website"] for account in accounts.alive()}
+    assert sites == {"ACME": "acme.example", "Later Ltd": "late.example"}, "ACME was there already"

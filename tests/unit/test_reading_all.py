@@ -202,7 +202,7 @@ def answer_to(query: dict, there: list[tuple[int, str]]) -> list[Found]:
     """What HubSpot would find: equals in any order, here against that of the ids."""
     (group,) = query["filterGroups"]
     tests = {(f["propertyName"], f["operator"]): int(f["value"]) for f in group["filters"]}
-    stamp, ident = hubspot_search.STAMP, "hs_object_id"
+    stamp, ident = "lastmodifieddate", "hs_object_id"
     found = [
         (ms, name)
         for ms, name in there
@@ -224,7 +224,7 @@ def test_every_contact_is_read_once_whatever_the_moments(moments: list[int], lim
     cursor, last, calls = "", False, 0
     while not last:
         place = hubspot_search.Place.of(cursor)
-        found = answer_to(place.query((), limit), there)
+        found = answer_to(place.query("contact", (), limit), there)
         new, place, last = place.after(found, limit)
         read += new
         cursor = str(place)
