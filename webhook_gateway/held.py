@@ -9,9 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from aiohttp.client_exceptions import ClientError
-from aiohttp.web import BaseRequest, RequestPayloadError
-
+from webhook_gateway.http import BrokenOff, Incoming
 from webhook_gateway.senders.base import Refused
 from webhook_gateway.stats import Stats
 
@@ -102,25 +100,24 @@ class InHand:
         self._give_back()
 
 
-async def body_of(request: BaseRequest, in_hand: InHand, bytes_max: int, within_s: float) -> bytes:
+async def body_of(request: Incoming, in_hand: InHand, bytes_max: int, within_s: float) -> bytes:
     """The whole body. Raises Refused."""
-    content = request.content
-    if content.is_eof():
-        body = content.read_nowait()
+    if request.whole:
+        body = request.read()
         if len(body) > bytes_max:
             raise Refused(413, "body too large")
         in_hand.add(len(body))
         return body
-    length = request.content_length or 0
+    length = int(request.headers.get("content-length", "0"))  # llhttp has looked at it
     if length > bytes_max:
         raise Refused(413, "body too large")
     in_hand.held.make_room(in_hand, length)  # else there is no use in reading it
-    if request.transport and request.headers.get("Expect", "").lower() == "100-continue":
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if request.headers.get("expect", "").lower() == "100-continue":
+        request.peer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     pieces: list[bytes] = []
     try:
         async with asyncio.timeout(min(within_s, READ_S_MAX)):
-            while piece := await content.readany():
+            while piece := await request.more():
                 pieces.append(piece)
                 in_hand.add(len(piece))
                 if in_hand.bytes > bytes_max:
@@ -128,5 +125,5 @@ async def body_of(request: BaseRequest, in_hand: InHand, bytes_max: int, within_
         return b"".join(pieces)
     except TimeoutError:
         raise Refused(408, "body slow") from None
-    except (ClientError, ConnectionError, RequestPayloadError):
+    except BrokenOff:
         raise Refused(400, "body broken off") from None
