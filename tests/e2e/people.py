@@ -148,6 +148,13 @@ class Person:
             return self.values
         return self.values | {n: v.format(self.number) for n, v in self.cause.mended.items()}
 
+    def is_wanted(self, platform: str) -> bool:
+        """A test record that is discarded stays where it was."""
+        cause = self.cause
+        if cause is None or cause.mended or cause.sync == "members":
+            return True
+        return platform == self.at
+
 
 def people(count: int) -> list[Person]:
     """Refused are one in forty, by cause; who is where of the others is a matter of the number."""
@@ -344,7 +351,7 @@ class Ended:
             for platform in NAMES:
                 found = self._found(person, platform)
                 known[platform] |= {one.object_id for one in found}
-                if person.number not in self._merged and len(found) != _wanted(person, platform):
+                if person.number not in self._merged and len(found) != person.is_wanted(platform):
                     yield f"{_name(person)} is {len(found)} times at {platform}"
         for platform, objects in self.held.items():
             for one in objects:
@@ -457,14 +464,6 @@ class Ended:
             "objects made": sum(not w.field for w in ours),
             "fields written": sum(bool(w.field) for w in ours),
         }
-
-
-def _wanted(person: Person, platform: str) -> int:
-    """A test record that was discarded stays where it was."""
-    discarded = person.cause is not None and not (
-        person.cause.mended or person.cause.sync == "members"
-    )
-    return 0 if discarded and platform != person.at else 1
 
 
 def _writes_max(person: Person, platform: str, name: str, edits: int) -> int:

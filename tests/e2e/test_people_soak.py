@@ -15,7 +15,18 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.people import CAUSES, NAMES, Cause, counted, mapping, size
+from tests.e2e.people import (
+    CAUSES,
+    NAMES,
+    Cause,
+    Ended,
+    Held,
+    Write,
+    counted,
+    mapping,
+    people,
+    size,
+)
 from tests.e2e.people_world import World
 
 PEOPLE = int(os.environ.get("PEOPLE", "500"))
@@ -51,6 +62,47 @@ def test_one_person_once_and_all_refusals_mended(tmp_path: Path, java_files: Non
             "seconds": round(time.monotonic() - began_s), "seconds to rest": round(storm_s)
         }  # fmt: skip
     print(json.dumps(figures))
+
+
+def told(spoil: str) -> list[str]:
+    """What is said of a world in which all went well, but for one thing."""
+    everybody = people(200)
+    held = {
+        platform: [
+            Held(f"{platform}-{person.number}", values)
+            for person in everybody
+            if person.is_wanted(platform) and (values := person.should(platform))
+        ]
+        for platform in NAMES
+    }
+    last = held["mailchimp"][-1]
+    writes = {platform: list[Write]() for platform in NAMES}
+    match spoil:
+        case "lost":
+            held["mailchimp"].pop()
+        case "twice":
+            held["mailchimp"].append(Held("another", last.values))
+        case "stranger":
+            held["mailchimp"].append(Held("another", {**last.values, "email": "x@example.com"}))
+        case "unequal":
+            held["mailchimp"][-1] = Held(last.object_id, {**last.values, "company": "Other"})
+        case "written twice":
+            writes["mailchimp"] += [Write(last.object_id, True, "last", "x", "y")] * 2
+        case "there and back":
+            steps = ("", "x"), ("x", "y"), ("y", "x")
+            writes["mailchimp"] += [Write(last.object_id, False, "last", *step) for step in steps]
+        case _:
+            pass
+    return Ended(everybody, [], {}, held, writes, 0).wrong()
+
+
+@pytest.mark.parametrize(
+    "spoil", ["lost", "twice", "stranger", "unequal", "written twice", "there and back"]
+)
+def test_what_goes_wrong_is_told(spoil: str) -> None:
+    """So that the long run above cannot pass over it."""
+    assert told("nothing") == []
+    assert len(told(spoil)) >= 1
 
 
 def shown(group: dict[str, Any]) -> tuple[str, ...]:
