@@ -1,64 +1,37 @@
 """The admin port: metrics and what is served, for operators and not for the world."""
 
-import msgspec
+from aiohttp import web
 
+from webhook_gateway.config import GatewayConfig
 from webhook_gateway.hooks import Hooks
-from webhook_gateway.http import Answer, Incoming, new_answer
 from webhook_gateway.stats import exposition
 
-__all__ = ["Admin"]
+__all__ = ["admin_server"]
 
 
-class Admin:
-    """The handler of the admin port: `/metrics`, `/connections`, `/healthz`, `/readyz`."""
+async def admin_server(hooks: Hooks, config: GatewayConfig) -> web.AppRunner:
+    """`/metrics`, `/connections`, `/healthz`, `/readyz`, on a port that is not for the world."""
 
-    def __init__(self, hooks: Hooks) -> None:
-        self.hooks = hooks
-
-    async def handle(self, request: Incoming) -> Answer:
-        status, body, kind = self._page(request.target.partition("?")[0])
-        if request.method not in ("GET", "HEAD"):
-            status, body = 405, b""
-        keep_alive = request.keep_alive and request.whole
-        head = request.method == "HEAD"
-        return new_answer(status, body, kind, keep_alive=keep_alive, head=head)
-
-    def _page(self, path: str) -> tuple[int, bytes, str]:
-        """-> status, body, content type."""
-        text = "text/plain; charset=utf-8"
-        match path:
-            case "/metrics":
-                return 200, self._metrics(), "text/plain; version=0.0.4"
-            case "/connections":
-                return 200, self._connections(), "application/json"
-            case "/healthz":
-                return 200, b"alive\n", text
-            case "/readyz":
-                reason = self.hooks.not_ready()
-                return 503 if reason else 200, f"{reason or 'ready'}\n".encode(), text
-            case _:
-                return 404, b"", text
-
-    def _metrics(self) -> bytes:
-        hooks = self.hooks
+    async def metrics(_: web.Request) -> web.Response:
         table = hooks.routes.table if hooks.routes else {}
         gauges = {
             "ready": float(not hooks.not_ready()),
             "bytes_in_hand": float(hooks.held.bytes),
             "queue_messages": float(hooks.publisher.queued if hooks.publisher else 0),
-            "peers": float(len(hooks.edge.peers) if hooks.edge else 0),
+            "peers": float(len(hooks.edge.connections) if hooks.edge else 0),
         }
         stats = {name: route.stats for name, route in table.items()}
-        return exposition(stats, gauges, hooks.strangers)
+        page = exposition(stats, gauges, hooks.strangers)
+        return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4"})
 
-    def _connections(self) -> bytes:
-        table = self.hooks.routes.table if self.hooks.routes else {}
-        return msgspec.json.encode(
+    async def connections(_: web.Request) -> web.Response:
+        table = hooks.routes.table if hooks.routes else {}
+        return web.json_response(
             [
                 {
                     "connection": name,
                     "platform": route.connection.platform,
-                    "address": f"{self.hooks.public_url}/hooks/{name}",
+                    "address": f"{hooks.public_url}/hooks/{name}",
                     "secrets": len(route.secrets),
                     "accepted": route.stats.accepted,
                     "parked": route.stats.parked,
@@ -66,3 +39,20 @@ class Admin:
                 for name, route in sorted(table.items())
             ]
         )
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reason = hooks.not_ready()
+        return web.Response(status=503 if reason else 200, text=f"{reason or 'ready'}\n")
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/connections", connections)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    await runner.setup()
+    await web.TCPSite(runner, config.admin_host, config.admin_port).start()
+    return runner

@@ -1,332 +1,201 @@
-"""The HTTP edge: a protocol of asyncio around llhttp, bounded in time and number. Knows nothing of
-webhooks.
+"""The HTTP edge: aiohttp's low-level server, bounded in time and number. Knows nothing of webhooks.
 
-Requests of a peer are answered in their order, by one task while it has any. A peer that is slow
-with its headers, or idle for long, is let go; where there are too many, the one that has been quiet
-longest goes.
+Answers are bytes made once. A peer that is slow with its headers, or idle for long, is let go;
+where there are too many, the one that has been quiet longest goes.
 """
 
 import asyncio
 import traceback
-from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import cast
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, cast
 
 import structlog
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from aiohttp.web import BaseRequest, Server, StreamResponse
+from aiohttp.web_protocol import RequestHandler
 
 from webhook_gateway.config import Bounds
-from webhook_gateway.http import Answer, Headers, Incoming, answer
 
-__all__ = ["Edge", "Handler", "Peer"]
+__all__ = ["Answer", "Edge", "Handler", "answer", "is_whole"]
 
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
 UNREAD_S = 10.0
 """A peer that sends and does not read our answers is let go after this."""
-LINGER_S = 1.0
-"""After a last answer what still comes is thrown away for so long: hanging up on somebody who is
-sending would take the answer from him."""
 HEADERS_MAX = 64
 HEADER_BYTES_MAX = 8190  # each; also the longest request line
-HEAD_BYTES_MAX = HEADERS_MAX * HEADER_BYTES_MAX
-PIPELINED_MAX = 256
-"""Requests of one peer that wait behind another of it."""
-UNREAD_MAX = 256 * 1024
-"""Bytes of a body that nobody has taken; beyond, its peer has to wait."""
 
-Handler = Callable[[Incoming], Awaitable[Answer]]
+Handler = Callable[[BaseRequest], Awaitable["Answer"]]
 
 
-class Excessive(HttpParserError):
-    """More, or longer, headers than anybody needs; or what nobody may ask of us."""
+class Answer:
+    """A whole HTTP answer. What aiohttp asks of a response, and no more."""
+
+    __slots__ = ("data", "keep_alive", "status")
+
+    def __init__(self, status: int, data: bytes, *, keep_alive: bool) -> None:
+        self.status, self.data, self.keep_alive = status, data, keep_alive
+
+    async def prepare(self, request: BaseRequest) -> None:
+        if (transport := request.transport) is None:
+            raise ConnectionResetError("the peer is gone")
+        transport.write(self.data)
+        peer = cast("Peer", request.protocol)
+        if peer.is_paused:
+            await peer.read_at_last()
+
+    async def write_eof(self) -> None:
+        """All is written by `prepare`."""
 
 
-class Peer(asyncio.Protocol):
+@lru_cache(maxsize=256)  # the answers that exist, each kept alive or closing
+def answer(
+    status: int,
+    body: bytes = b"",
+    content_type: str = "text/plain",
+    retry_after_s: int = 0,
+    *,
+    keep_alive: bool = True,
+    head: bool = False,
+) -> Answer:
+    """Says nothing of who we are. `head`: the answer to a HEAD request has no body."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Length: {len(body)}"]
+    if body:
+        lines.append(f"Content-Type: {content_type}")
+    if retry_after_s:
+        lines.append(f"Retry-After: {retry_after_s}")
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        lines.append("Allow: GET, HEAD, POST")
+    if not keep_alive:
+        lines.append("Connection: close")
+    data = "\r\n".join([*lines, "", ""]).encode() + (b"" if head else body)
+    return Answer(status, data, keep_alive=keep_alive)
+
+
+def is_whole(request: BaseRequest) -> None:
+    """The body has been read: from here on its peer waits for us, and is not let go for another."""
+    cast("Peer", request.protocol).reading = False
+
+
+class Peer(RequestHandler):
     """One TCP connection. `head_s`: since when it owes us the rest of a request's headers;
-    `reading`: it may owe us the rest of a body."""
+    `reading`: it may owe us the rest of a body; `surplus`: there is no room for it."""
 
-    __slots__ = (
-        "_ended", "_header_count", "_headers", "_incoming", "_loop", "_moved", "_parser", "_paused",
-        "_queue", "_since_bytes", "_target", "_task", "_unread", "edge", "head_s", "quiet_s",
-        "reading", "transport",
-    )  # fmt: skip
+    __slots__ = ("busy", "head_s", "quiet_s", "reading", "surplus")
 
-    def __init__(self, edge: "Edge") -> None:
-        self.edge, self._loop = edge, edge.loop
-        self.transport: asyncio.Transport | None = None
-        self._parser = HttpRequestParser(self)
-        self._target, self._headers, self._header_count = b"", Headers(), 0
-        self._queue: deque[Incoming | None] = deque()  # None: what is no HTTP
-        self._incoming: Incoming | None = None  # of which the body is still coming
-        self._task: asyncio.Task[None] | None = None
-        self._unread: asyncio.Future[None] | None = None  # until it has read our answers
-        self._ended = False  # nothing more is taken of it
-        self._paused = self._moved = self.reading = False
-        self._since_bytes = 0  # that came since a header section or piece of a body was whole
+    def __init__(self, edge: "Edge", *, surplus: bool, **options: Any) -> None:
+        super().__init__(edge, **options)
+        self.busy = self.reading = False
+        self.surplus = surplus
         self.head_s: float | None = None
         self.quiet_s = self._loop.time()
 
-    @property
-    def busy(self) -> bool:
-        """It waits for an answer."""
-        return self._task is not None
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        if not self.edge.admits(self):
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.transport, self._ended = None, True
-        self.edge.peers.discard(self)
-        self._queue.clear()
-        self._break_off()
-        self.resume_writing()
-
-    def data_received(self, data: bytes) -> None:
-        if self._ended:
-            return
-        self._moved = False
-        try:
-            self._feed(data)
-            self._count(len(data))
-        except HttpParserError:  # an exception of ours, too, comes as one
-            self._ended, self.head_s = True, None
-            if self._incoming is None:
-                self._queue.append(None)
-            self._break_off()  # whoever reads the body answers
-        if self._task is None:
-            if self._queue:
-                self._task = self._loop.create_task(self._serve())
-        elif self._queue:
-            self._pause()
+        if self.surplus:
+            cast("asyncio.Transport", transport).abort()
         else:
-            self.flow()
+            super().connection_made(transport)
 
-    def _feed(self, data: bytes) -> None:
-        while data:
-            try:
-                self._parser.feed_data(data)
-            except HttpParserUpgrade as upgrade:
-                data = self._not_upgraded() + data[upgrade.args[0] :]
-            else:
-                return
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if not self.surplus:
+            super().connection_lost(exc)
 
-    def _not_upgraded(self) -> bytes:
-        """For a request that wants to go on with another protocol, as some clients ask of anybody:
-        its head, to be read once more as if it had not asked. The parser takes it to be whole."""
-        asked = self._queue.pop()
-        assert asked is not None
-        if asked.method == "CONNECT":
-            raise Excessive
-        lines = [f"{name}: {value}" for name, value in asked.headers.items() if name != "upgrade"]
-        head = [f"{asked.method} {asked.target} HTTP/{self._parser.get_http_version()}", *lines]
-        return "\r\n".join([*head, "", ""]).encode("utf-8", "surrogateescape")
+    @property
+    def is_paused(self) -> bool:
+        """More is written than the peer has read."""
+        return self._paused
 
-    def _count(self, count: int) -> None:
-        """What drips without end, and where nothing else bounds it: a header, a chunk's size."""
-        self._since_bytes = 0 if self._moved else self._since_bytes + count
-        if self._since_bytes > HEAD_BYTES_MAX:
-            raise Excessive
-
-    def eof_received(self) -> bool:
-        """Who sends no more may still read. (TLS has no such half of a farewell.)"""
-        self._ended, self.head_s = True, None
-        self._break_off()
-        return self.busy and self.transport is not None and self.transport.can_write_eof()
-
-    def pause_writing(self) -> None:
-        self._unread = self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        unread, self._unread = self._unread, None
-        if unread is not None and not unread.done():
-            unread.set_result(None)
-
-    # What the parser finds.
-
-    def on_message_begin(self) -> None:
-        self._moved, self.head_s = True, self._loop.time()
-        self._target, self._headers, self._header_count = b"", Headers(), 0
-
-    def on_url(self, piece: bytes) -> None:
-        self._target += piece
-        if len(self._target) > HEADER_BYTES_MAX:
-            raise Excessive
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        headers = self._headers
-        if len(name) + len(value) > HEADER_BYTES_MAX or self._header_count >= HEADERS_MAX:
-            raise Excessive
-        self._header_count += 1
-        if self._incoming is not None:
-            return  # after the body: nobody here reads those
-        key = name.decode("latin-1").lower()
-        text = value.decode("utf-8", "surrogateescape").strip(" \t")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-
-    def on_headers_complete(self) -> None:
-        if len(self._queue) >= PIPELINED_MAX:
-            raise Excessive
-        self._moved, self.head_s, self.quiet_s = True, None, self._loop.time()
-        self._incoming = Incoming(
-            self,
-            self._parser.get_method().decode(),
-            self._target.decode("utf-8", "surrogateescape"),
-            self._headers,
-            self._parser.should_keep_alive(),
-        )
-        self._queue.append(self._incoming)
-
-    def on_body(self, piece: bytes) -> None:
-        assert self._incoming is not None
-        self._moved = True
-        self._incoming.came(piece)
-
-    def on_message_complete(self) -> None:
-        assert self._incoming is not None
-        self._moved = True
-        self._incoming.ended()
-        self._incoming = None
-
-    # What becomes of it.
-
-    async def _serve(self) -> None:
-        try:
-            await self._answer_all()
-        finally:
-            self._task, self.quiet_s = None, self._loop.time()
-        if self.head_s is not None:
-            self.head_s = self.quiet_s  # what it sent meanwhile may not have been read
-        self.flow()
-
-    async def _answer_all(self) -> None:
-        while self._queue:
-            incoming = self._queue.popleft()
-            self.reading = True
-            told = await self._answer_to(incoming)
-            self.reading = False
-            if self.transport is None:
-                break
-            self.transport.write(told.data)
-            if self._unread is not None:
-                await self._until_read(self._unread)
-            if not told.keep_alive or (self._ended and not self._queue):
-                self._hang_up()
-                break
-
-    async def _answer_to(self, incoming: Incoming | None) -> Answer:
-        if incoming is None:
-            return answer(400, keep_alive=False)
-        try:
-            return await self.edge.handler(incoming)
-        except Exception as error:  # noqa: BLE001 - a fault of ours costs this request
-            frames = traceback.extract_tb(error.__traceback__)
-            where = [f"{f.filename}:{f.lineno}" for f in frames[-3:]]
-            log.error("a request failed", error=type(error).__name__, where=where)
-            return answer(500, keep_alive=False)
-
-    async def _until_read(self, unread: asyncio.Future[None]) -> None:
+    async def read_at_last(self) -> None:
+        """Until it has read. Raises ConnectionResetError where it does not: it is let go."""
         try:
             async with asyncio.timeout(UNREAD_S):
-                await unread
+                await self._drain_helper()
         except TimeoutError:
-            self.let_go()
+            if self.transport is not None:
+                self.transport.abort()  # a mere close would wait until all is read
+            raise ConnectionResetError("the peer does not read") from None
 
-    def flow(self) -> None:
-        """Read on, unless more has come of a body than was taken."""
-        if self._incoming is not None and self._incoming.unread > UNREAD_MAX:
-            self._pause()
-        elif self._paused and self.transport is not None:
-            self._paused = False
-            self.transport.resume_reading()
+    def data_received(self, data: bytes) -> None:
+        if self.head_s is None and not self.busy:
+            self.head_s = self._loop.time()
+        super().data_received(data)
 
-    def _pause(self) -> None:
-        if not self._paused and self.transport is not None:
-            self._paused = True
-            self.transport.pause_reading()
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for it after every piece of a body, also where nothing has been paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
-    def _break_off(self) -> None:
-        if self._incoming is not None:
-            self._incoming.broke_off()
-            self._incoming = None
-
-    def _hang_up(self) -> None:
-        """After a last answer."""
-        self._queue.clear()
-        if self.transport is None:
-            return
-        if self._incoming is None:
-            self.close()
-            return
-        self._ended = True
-        if self.transport.can_write_eof():
-            with suppress(OSError):  # it has gone meanwhile
-                self.transport.write_eof()
-        self._loop.call_later(LINGER_S, self.close)
-
-    def write(self, data: bytes) -> None:
-        if self.transport is not None:
-            self.transport.write(data)
-
-    def close(self) -> None:
-        """What is written goes out first."""
-        self._ended = True
-        if self.transport is not None:
-            self.transport.close()
-            if self.transport.get_write_buffer_size():
-                self._loop.call_later(UNREAD_S, self.let_go)
-
-    def let_go(self) -> None:
-        """At once."""
-        self._ended = True
-        if self.transport is not None:
-            self.transport.abort()
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> StreamResponse:
+        """In place of aiohttp's page, which tells a stranger what we run and what went wrong."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR and exc is not None:
+            frames = traceback.extract_tb(exc.__traceback__)
+            where = [f"{f.filename}:{f.lineno}" for f in frames[-3:]]
+            log.error("a request failed", error=type(exc).__name__, where=where)
+        return cast("StreamResponse", answer(status, keep_alive=False))
 
 
-class Edge:
-    """All peers of one listening socket: `loop.create_server(edge, …)`."""
+class Edge(Server):
+    """All peers of one listening socket."""
 
     def __init__(self, handler: Handler, bounds: Bounds) -> None:
-        self.handler, self._bounds = handler, bounds
-        self.loop = asyncio.get_running_loop()
-        self.peers: set[Peer] = set()
+        self._inner, self._bounds = handler, bounds
         self.draining = False
-        self._sweeper = self.loop.create_task(self._sweep())
+        super().__init__(self._handle, request_factory=self._request)  # pyright: ignore[reportArgumentType]  # an Answer is all the response it needs
+        self._sweeper = self._loop.create_task(self._sweep())
 
-    def __call__(self) -> Peer:
-        return Peer(self)
+    def __call__(self) -> RequestHandler:
+        full = len(self._connections) >= self._bounds.peers_max
+        return Peer(
+            self,
+            surplus=full and not self._let_go_quietest(),
+            loop=self._loop,
+            keepalive_timeout=self._bounds.idle_s,
+            access_log=None,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            lingering_time=1.0,
+            auto_decompress=False,
+        )
 
-    def admits(self, peer: Peer) -> bool:
-        if len(self.peers) >= self._bounds.peers_max and not self._let_go_quietest():
-            return False
-        self.peers.add(peer)
-        return True
+    def _request(
+        self, message: Any, payload: Any, peer: Peer, writer: Any, task: "asyncio.Task[None]"
+    ) -> BaseRequest:
+        """The headers are whole: the peer is busy from here until its answer is written."""
+        peer.busy, peer.reading, peer.head_s, peer.quiet_s = True, True, None, self._loop.time()
+        return BaseRequest(message, payload, peer, writer, task, self._loop)
+
+    async def _handle(self, request: BaseRequest) -> Answer:
+        peer = cast("Peer", request.protocol)
+        try:
+            return await self._inner(request)
+        finally:
+            peer.busy, peer.reading, peer.quiet_s = False, False, self._loop.time()
 
     def _let_go_quietest(self) -> bool:
         """Of all that do not wait for us; -> whether there was one."""
-        waiting = [p for p in self.peers if p.reading or not p.busy]
+        waiting = [p for p in map(_peer, self.connections) if p.reading or not p.busy]
         if waiting:
-            quietest = min(waiting, key=lambda peer: peer.quiet_s)
-            self.peers.discard(quietest)
-            quietest.close()
+            min(waiting, key=lambda peer: peer.quiet_s).force_close()
         return bool(waiting)
 
     async def _sweep(self) -> None:
-        """Once a second: who has been at the headers of one request, or idle, for too long."""
+        """Once a second: who has been at the headers of one request for too long."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            now_s = self.loop.time()
-            for peer in [p for p in self.peers if not p.busy]:
-                if peer.head_s is None:
-                    late = now_s - peer.quiet_s > self._bounds.idle_s
-                else:
-                    late = now_s - peer.head_s > self._bounds.head_s
-                if late:
-                    peer.close()
+            oldest_s = self._loop.time() - self._bounds.head_s
+            for peer in self.connections:
+                head_s = cast("Peer", peer).head_s
+                if head_s is not None and head_s < oldest_s:
+                    peer.force_close()
 
     async def drain(self, wait_s: float) -> bool:
         """Let what is under way end, headers that have begun included; -> whether all of it did.
@@ -334,14 +203,21 @@ class Edge:
         Close the listening socket first.
         """
         self.draining = True
-        deadline_s = self.loop.time() + wait_s
-        while under_way := [p for p in self.peers if p.busy or p.head_s is not None]:
-            for peer in self.peers.difference(under_way):
-                peer.close()
-            if self.loop.time() > deadline_s:
+        deadline_s = self._loop.time() + wait_s
+        while under_way := [p for p in map(_peer, self.connections) if p.busy or p.head_s]:
+            self._close_idle()
+            if self._loop.time() > deadline_s:
                 break
             await asyncio.sleep(0.02)
         self._sweeper.cancel()
-        for peer in [*self.peers]:
-            peer.close()
+        await self.shutdown(0.1)
         return not under_way
+
+    def _close_idle(self) -> None:
+        for peer in map(_peer, self.connections):
+            if not peer.busy and peer.head_s is None:
+                peer.force_close()
+
+
+def _peer(handler: RequestHandler) -> Peer:
+    return cast("Peer", handler)

@@ -9,7 +9,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from webhook_gateway.http import BrokenOff, Incoming
+from aiohttp.client_exceptions import ClientError
+from aiohttp.web import BaseRequest, RequestPayloadError
+
 from webhook_gateway.senders.base import Refused
 from webhook_gateway.stats import Stats
 
@@ -100,24 +102,25 @@ class InHand:
         self._give_back()
 
 
-async def body_of(request: Incoming, in_hand: InHand, bytes_max: int, within_s: float) -> bytes:
+async def body_of(request: BaseRequest, in_hand: InHand, bytes_max: int, within_s: float) -> bytes:
     """The whole body. Raises Refused."""
-    if request.whole:
-        body = request.read()
+    content = request.content
+    if content.is_eof():
+        body = content.read_nowait()
         if len(body) > bytes_max:
             raise Refused(413, "body too large")
         in_hand.add(len(body))
         return body
-    length = int(request.headers.get("content-length", "0"))  # llhttp has looked at it
+    length = request.content_length or 0
     if length > bytes_max:
         raise Refused(413, "body too large")
     in_hand.held.make_room(in_hand, length)  # else there is no use in reading it
-    if request.headers.get("expect", "").lower() == "100-continue":
-        request.peer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if request.transport and request.headers.get("Expect", "").lower() == "100-continue":
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     pieces: list[bytes] = []
     try:
         async with asyncio.timeout(min(within_s, READ_S_MAX)):
-            while piece := await request.more():
+            while piece := await content.readany():
                 pieces.append(piece)
                 in_hand.add(len(piece))
                 if in_hand.bytes > bytes_max:
@@ -125,5 +128,5 @@ async def body_of(request: Incoming, in_hand: InHand, bytes_max: int, within_s: 
         return b"".join(pieces)
     except TimeoutError:
         raise Refused(408, "body slow") from None
-    except BrokenOff:
+    except (ClientError, ConnectionError, RequestPayloadError):
         raise Refused(400, "body broken off") from None

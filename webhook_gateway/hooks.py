@@ -3,17 +3,18 @@
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import getrandbits
 
 import structlog
+from aiohttp.web import BaseRequest
 
 from webhook_gateway import intake
 from webhook_gateway.config import Bounds
-from webhook_gateway.edge import Edge
+from webhook_gateway.edge import Answer, Edge, answer, is_whole
 from webhook_gateway.guard import Networks, caller
 from webhook_gateway.held import Held, InHand, body_of
-from webhook_gateway.http import Answer, Incoming, answer
 from webhook_gateway.publisher import Publisher, Unconfirmed
 from webhook_gateway.routes import Route, Routes
 from webhook_gateway.seen import Seen
@@ -59,9 +60,9 @@ class Hooks:
             return "starting"
         return self.publisher.refuses
 
-    async def handle(self, request: Incoming) -> Answer:
+    async def handle(self, request: BaseRequest) -> Answer:
         """GET and HEAD of a hook are senders' checks of the address: 200, whoever asks."""
-        target, method = request.target, request.method
+        target, method = request.raw_path, request.method
         path = target.partition("?")[0]
         if path.startswith(PATH) and method == "POST":
             return await self._hook(request, target, path)
@@ -78,7 +79,7 @@ class Hooks:
             status, body = 404, b""
         return self._answer(request, status, body)
 
-    async def _hook(self, request: Incoming, target: str, path: str) -> Answer:
+    async def _hook(self, request: BaseRequest, target: str, path: str) -> Answer:
         if self.routes is None or self.publisher is None:
             return self._later(request)
         name, _, rest = path[len(PATH) :].partition("/")
@@ -93,7 +94,7 @@ class Hooks:
         hands_max = min(self.bounds.requests_max, route.bounds.in_hand_max or HANDS_MAX)
         try:
             self._guard(request, route)
-            with InHand(self.held, route.stats, hands_max, request.peer.close) as in_hand:
+            with InHand(self.held, route.stats, hands_max, _closing(request)) as in_hand:
                 return await self._take(request, route, self.publisher, target, rest, in_hand)
         except Refused as refused:
             route.stats.refuse(refused.status, refused.reason)
@@ -101,17 +102,15 @@ class Hooks:
                 return self._later(request)
             return self._answer(request, refused.status)
 
-    def _guard(self, request: Incoming, route: Route) -> None:
+    def _guard(self, request: BaseRequest, route: Route) -> None:
         """Raises Refused, before anything of the body is read."""
-        guard, transport = route.guard, request.peer.transport
-        if not (guard.asks_address or guard.asks_certificate):
+        guard, transport = route.guard, request.transport
+        if transport is None or not (guard.asks_address or guard.asks_certificate):
             return
-        if transport is None:
-            raise Refused(401, "caller gone")
         if guard.asks_address:
             peer = transport.get_extra_info("peername") or ("",)
-            forwarded = request.headers.get("x-forwarded-for", "")
-            if guard.refuses_address(caller(str(peer[0]), [forwarded], self.proxies)):
+            forwarded = request.headers.getall("X-Forwarded-For", ())
+            if guard.refuses_address(caller(str(peer[0]), forwarded, self.proxies)):
                 raise Refused(401, "address not allowed")
         if guard.asks_certificate and guard.refuses_certificate(
             transport.get_extra_info("peercert")
@@ -120,7 +119,7 @@ class Hooks:
 
     async def _take(
         self,
-        request: Incoming,
+        request: BaseRequest,
         route: Route,
         publisher: Publisher,
         target: str,
@@ -130,10 +129,10 @@ class Hooks:
         """Raises Refused."""
         began_s = time.monotonic()
         spec = route.sender.spec
-        if request.headers.get("content-encoding", "identity") != "identity":
+        if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Refused(415, "content encoding")
         body = await body_of(request, in_hand, route.body_bytes_max, spec.answer_within_s)
-        request.peer.reading = False  # from here on it waits for us, and stays
+        is_whole(request)
         in_hand.whole()
         if spec.cut is not None:
             body = spec.cut(body)
@@ -177,7 +176,7 @@ class Hooks:
             publisher.offer(record)
 
     def _answer(
-        self, request: Incoming, status: int, body: bytes = b"", content_type: str = "text/plain"
+        self, request: BaseRequest, status: int, body: bytes = b"", content_type: str = "text/plain"
     ) -> Answer:
         return answer(
             status,
@@ -187,14 +186,14 @@ class Hooks:
             head=request.method == "HEAD",
         )
 
-    def _later(self, request: Incoming) -> Answer:
+    def _later(self, request: BaseRequest) -> Answer:
         return answer(503, retry_after_s=RETRY_AFTER_S, keep_alive=self._keep(request))
 
-    def _keep(self, request: Incoming) -> bool:
+    def _keep(self, request: BaseRequest) -> bool:
         """Not where the peer wants to go, we do, or part of the body was not read."""
         return (
             request.keep_alive
-            and request.whole
+            and request.content.is_eof()
             and not (self.edge is not None and self.edge.draining)
         )
 
@@ -254,3 +253,7 @@ def _trace(given: str | None) -> str:
         return given
     fresh = f"{getrandbits(192):048x}"
     return f"00-{fresh[:32]}-{fresh[32:]}-01"
+
+
+def _closing(request: BaseRequest) -> Callable[[], None]:
+    return request.protocol.force_close

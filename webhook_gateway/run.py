@@ -19,7 +19,7 @@ from schemas import collector, topics
 from schemas.definitions import Definition
 from schemas.follow import Definitions
 from schemas.secrets import resolve
-from webhook_gateway.admin import Admin
+from webhook_gateway.admin import admin_server
 from webhook_gateway.config import GatewayConfig
 from webhook_gateway.edge import Edge
 from webhook_gateway.guard import Networks
@@ -69,10 +69,8 @@ async def _serve(config: GatewayConfig) -> int:
     scheme = "https" if secure else "http"
     hooks.public_url = (config.public_url or f"{scheme}://{config.host}:{port}").rstrip("/")
     server = await loop.create_server(edge, sock=listener, backlog=1024, **_tls(secure, config))
-    admin_edge = Edge(Admin(hooks).handle, config.bounds)
-    admin = await loop.create_server(admin_edge, config.admin_host, config.admin_port)
-    admin_port = admin.sockets[0].getsockname()[1]
-    log.info("gateway listens", port=port, admin_port=admin_port)
+    admin = await admin_server(hooks, config)
+    log.info("gateway listens", port=port, admin_port=admin.addresses[0][1])
 
     follower = asyncio.create_task(_start(hooks, config))
     stopping = asyncio.create_task(stop.wait())
@@ -95,8 +93,7 @@ async def _serve(config: GatewayConfig) -> int:
     whole = await edge.drain(config.bounds.drain_s if code == 0 else 0)
     if hooks.publisher is not None:
         await hooks.publisher.close(1.0)
-    admin.close()
-    await admin_edge.drain(0.2)
+    await admin.cleanup()
     log.info("gateway stopped", drained=whole)
     return code
 

@@ -56,7 +56,7 @@ async def test_no_bytes_make_the_edge_fail(seconds: float, monkeypatch: pytest.M
                 world.kafka.offered.clear()
         print(f"\nfuzzed the edge: answers {dict(sorted(statuses.items()))}")
         assert {200, 400, 401} <= statuses.keys() or sum(statuses.values()) < 100
-        await until(lambda: not any(p.busy for p in world.edge.peers))  # type: ignore[attr-defined]
+        await until(lambda: not any(p.busy for p in world.edge.connections))  # type: ignore[attr-defined]
         assert world.hooks.held.bytes == 0
         assert world.hooks.routes is not None
         for route in world.hooks.routes.table.values():
