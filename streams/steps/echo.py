@@ -68,9 +68,9 @@ class Turn(NamedTuple):
 
 
 def look(work: Work, source: Source, event: PlatformEvent) -> Look | None:
-    """None: nothing of ours is sent to this object."""
+    """None: nothing of ours is sent to such objects of the person."""
     there = work.person.destinations.get(f"{event.connection}:{event.object_type}")
-    if there is None or there.object_id not in ("", event.object_id, *there.also):
+    if there is None:
         return None
     known, key = source.known, event.object_key
     stamps = {name: _stamp(source, key, name) for name in known.values.keys() | source.born.keys()}
@@ -113,7 +113,8 @@ def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[T
         for write in there.sent.get(name, ())[-1:]:
             if work.index.now_ms - write.sent_ms < HOUR_MS:
                 turns.append(Turn(name, write.sync, write.path))
-        _outdated(there, name, known.time(name))
+        if not twin:
+            _outdated(there, name, known.time(name))
     if fresh and not twin:
         for name in fresh:  # it stands there now, whoever rules: until that source speaks again
             if there.written.time(name) & RULES:
@@ -224,11 +225,13 @@ def _own(
 ) -> tuple[Own | None, str]:
     """Our write that this value is, if it is one: from now on it has come back."""
     plain = text(value)
-    for own in there.sent.get(name, ()):
+    object_id = "" if event.object_id == there.object_id else event.object_id
+    writes = [own for own in there.sent.get(name, ()) if own.other == object_id]
+    for own in writes:
         near = own.text != plain
         if own.back or (near and _loose(own.text) != _loose(plain)) or _by_a_person(event):
             continue
-        for other in there.sent[name]:
+        for other in writes:
             other.back |= other.sent_ms <= own.sent_ms
         if work.index.now_ms - own.sent_ms > EXPIRES_MS:
             return own, "echo_expired"

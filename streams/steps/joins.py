@@ -15,6 +15,8 @@ or proposed on `parked` until somebody releases it (they are one) or discards it
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from schemas.base import Message
 from schemas.control import Act, ActKind
 from schemas.identity import Join, Moved
@@ -302,6 +304,8 @@ def _one_destination(work: Work, mine: Destination, theirs: Destination) -> None
     """What stands at a destination of both, and what waits for it there."""
     if theirs.object_id and mine.object_id and theirs.object_id != mine.object_id:
         mine.also = [*dict.fromkeys([*mine.also, *theirs.also, theirs.object_id])]
+        for own in (own for writes in theirs.sent.values() for own in writes):
+            own.other = own.other or theirs.object_id
     else:
         differ = [
             name
@@ -416,7 +420,10 @@ def _their_destination(
     there: Destination, target: str, member: Member, theirs: Person
 ) -> Destination:
     """What of a destination is the member's."""
-    other = Destination(object_id=member.destinations.get(target, ""), sent=dict(there.sent))
+    other = Destination(object_id=member.destinations.get(target, ""))
+    for name, writes in there.sent.items():
+        theirs_too = [own for own in writes if own.other in ("", other.object_id)]
+        other.sent[name] = [replace(own, other="") for own in theirs_too]
     if other.object_id in there.also:
         there.also.remove(other.object_id)
     if target in member.brought and there.object_id == other.object_id:

@@ -46,12 +46,13 @@ def open_questions(
 
 def all_in_doubt(source: Source, reads: Iterable[str], event: PlatformEvent) -> None:
     """Two objects have become this one: of neither is known what it holds now. What was told of it
-    before that is older, whatever it says."""
+    before that is older, whatever it says; and what it holds, it holds by that choice."""
     known = source.known
     source.doubts = sorted(reads)
     times = {name: known.time(name) for name in source.doubts}
     now_ms = min(event.occurred_ms, event.received_ms)
     known.times = {name: max(at, now_ms) for name, at in times.items() if at}
+    source.born = {}
 
 
 def wait(

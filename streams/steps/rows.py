@@ -147,6 +147,8 @@ class Own(Struct, array_like=True):
     sync: str
     back: bool = False
     """It has come back, or never will."""
+    other: str = ""
+    """Object that it was written to, where that is one of `Destination.also`."""
 
 
 class Owed(Struct, array_like=True):

@@ -4,13 +4,16 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace as replace_own
+
 from schemas.control import ActKind
-from schemas.events import Origin, PlatformEvent, ResolvedRecord
-from schemas.identity import AddressAsked
+from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
+from schemas.identity import AddressAsked, Join
 from schemas.outcomes import OutcomeKind, RecordOutcome
 from schemas.topics import ASKED
 from streams.steps.catalog import Catalog, Flow
 from streams.steps.echo import EXPIRES_MS, ROUNDS_MAX
+from streams.steps.rows import pack
 from tests.simulation.twoway import CONNECTIONS, KINDS, MAPPINGS, SYNCS
 from tests.unit.steps_kit import Desk, event
 
@@ -194,3 +197,45 @@ def test_the_loser_of_a_conflict_is_in_the_journal_with_its_field() -> None:
     assert desk.sent == {"Company": "initech", "Email": "ann@x.io"}
     [note] = [n for n in desk.notes if n.standing.value == "out"]
     assert (note.code, note.field) == ("older_left_out", "Phone")
+
+
+def test_another_object_of_the_person_there_tells_again_what_is_old_by_now() -> None:
+    """A whole object has the time of its last change, whichever field that was."""
+    twin = {**LEAD, "LastName": "OLD"}
+    desk = done(sales(started(), twin, 1_100, object_id="8"))
+    desk = done(hub(desk, {"lastname": "new"}, 2_000, thin=True))
+    sent = sales(desk, {**twin, "Company": "initech"}, 3_000, object_id="8").sent
+    assert (sent["company"], "lastname" in sent) == ("initech", False)
+
+
+def test_what_we_wrote_to_an_object_that_a_join_brought_is_an_echo_of_that_one_only() -> None:
+    desk = started()
+    person = desk.person
+    there = person.destinations["sales:Lead"]
+    there.also = ["8"]
+    there.sent["Company"] = [replace_own(there.sent["Company"][0], text="initech", other="8")]
+    told = {**LEAD, "Company": "initech"}
+    desk.rows[desk.who] = pack(person)
+    assert sales(desk, told, 2_000).sent["company"] == "initech"
+    desk.rows[desk.who] = pack(person)
+    rows = sales(desk, told, 2_000, object_id="8").out
+    assert not [row for row in rows if "company" in json.loads(row.fields)]
+
+
+def test_a_contact_that_was_merged_is_written_as_the_one_that_is_left() -> None:
+    """Until its person has joined this one: else the contact is made once more."""
+    desk = done(hub(two_way(), ANN, 1_000))
+    join = Join(
+        join_id="j", person=desk.who, into="f" * 32, automatic=True, gone="hub:contact:1",
+        became="hub:contact:2", gone_ms=1_500,
+    )  # fmt: skip
+    desk.take(join)
+    assert sales(desk, {**LEAD, "Phone": "9"}, 2_000).row.object_id == "2"
+
+
+def test_what_a_merge_has_left_is_newer_than_what_was_changed_before_it() -> None:
+    """Though the contact has held it for long."""
+    desk = hub(started(), ANN, 2_500)
+    hub(desk, {}, 3_000, thin=True, kind=EventKind.merged, related=["hub:contact:2"])
+    hub(desk, ANN, 3_000, origin=Origin.read)
+    assert sales(desk, {**LEAD, "Company": "initech"}, 1_500).out == []
