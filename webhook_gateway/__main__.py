@@ -13,8 +13,9 @@ from webhook_gateway.config import GatewayConfig, told, untold
 
 __all__ = ["become", "main"]
 
-# librdkafka's threads allocate little, and glibc would give each of them a heap of its own.
-ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+# librdkafka's threads allocate little, and glibc would give each of them a heap of its own; and it
+# would keep large buffers for itself once one was freed (see streams/engine/memory.py).
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072"}
 
 
 def become(config: GatewayConfig) -> NoReturn:

@@ -105,8 +105,10 @@ class Hooks:
     def _guard(self, request: BaseRequest, route: Route) -> None:
         """Raises Refused, before anything of the body is read."""
         guard, transport = route.guard, request.transport
-        if transport is None or not (guard.asks_address or guard.asks_certificate):
+        if not (guard.asks_address or guard.asks_certificate):
             return
+        if transport is None:  # who has gone meanwhile cannot show who it was
+            raise Refused(401, "caller gone")
         if guard.asks_address:
             peer = transport.get_extra_info("peername") or ("",)
             forwarded = request.headers.getall("X-Forwarded-For", ())

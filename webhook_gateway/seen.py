@@ -4,6 +4,7 @@ Either way it makes the same events under the same ids, so it is taken and told,
 sender that repeats has had no answer, and must get one.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 __all__ = ["Seen"]
@@ -18,7 +19,8 @@ class Seen:
 
     def __init__(self, seen_max: int = SEEN_MAX) -> None:
         self._seen_max = seen_max
-        self._seen: dict[int, None] = {}
+        # A plain dictionary finds its first entry by looking past all that were deleted before it.
+        self._seen: OrderedDict[int, None] = OrderedDict()
 
     def name(
         self, connection: str, target: str, signatures: Sequence[str | None], body: bytes
@@ -36,7 +38,7 @@ class Seen:
         return name in self._seen
 
     def add(self, name: int) -> None:
-        self._seen.pop(name, None)
         self._seen[name] = None
+        self._seen.move_to_end(name)
         if len(self._seen) > self._seen_max:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)

@@ -171,6 +171,27 @@ async def test_a_peer_that_sends_and_never_reads_is_let_go(
     assert (await world.ask(post()))[0] == 200
 
 
+async def test_who_hangs_up_at_once_does_not_slip_past_the_guard(world: World) -> None:
+    """Its request is whole, and handled after the connection is gone."""
+    bounded(world, allow_from=["192.0.2.0/24"])
+    told = asyncio.get_running_loop().create_future()
+    handle = world.edge._inner
+
+    async def once_gone(request: Any) -> Any:
+        await until(lambda: request.transport is None)
+        answer = await handle(request)
+        told.set_result(answer.status)
+        return answer
+
+    world.edge._inner = once_gone
+    _, writer = await world.connect()
+    writer.write(post())
+    await writer.drain()
+    writer.close()
+    assert await asyncio.wait_for(told, 5) == 401
+    assert world.kafka.records == []
+
+
 async def test_the_same_request_again_is_taken_told_and_marked(world: World) -> None:
     for _ in range(2):
         assert (await world.ask(post()))[0] == 200

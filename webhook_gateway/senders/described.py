@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.yamlfile import read_yaml, validated
 from webhook_gateway.senders.base import SenderSpec, SenderType
 from webhook_gateway.senders.declared import Declared, Events, NoOptions, spec_of
 from webhook_gateway.senders.proofs import STANDARD_WEBHOOKS, AnyProof
@@ -61,6 +60,8 @@ def _names(folder: Path) -> tuple[str, ...]:
 @cache
 def described(platform: str, folder: Path | None = None) -> SenderType:
     """The class that speaks for a platform. Raises ConfigInvalid: mistakes with file and line."""
+    from schemas.yamlfile import read_yaml, validated  # 3 MB, for those alone that have no file
+
     data, lines = read_yaml((folder or _folder()) / f"{platform}.yaml")
     return made(platform, validated(data[SECTION], lines, WebhookForm, (SECTION,)))
 
