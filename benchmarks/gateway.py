@@ -195,11 +195,12 @@ def report(rounds: Rounds) -> list[str]:
     return missed
 
 
-def many(gateway: psutil.Process, port: int, stack: Stack, events: int, connections: int) -> bool:
-    """So many events through one process: what it holds in memory on the way; -> no growth."""
+def many(gateway: psutil.Process, port: int, stack: Stack, options: argparse.Namespace) -> bool:
+    """`options.events` through one process: what it holds in memory on the way; -> no growth."""
+    events, connections = options.events, options.connections
     sent, refused, resident, number = 0, 0, [], 0
     while sent < events:
-        for workload in WORKLOADS.values():
+        for workload in map(WORKLOADS.__getitem__, options.workloads):
             requests = workload.requests(number * workload.variants)
             left = max(1, (events - sent) // workload.events)
             load = uvloop.run(
@@ -274,7 +275,7 @@ def main() -> None:
         }
         with started(commands, env) as gateways:
             if options.events:
-                good = many(*gateways[OURS], stack, options.events, options.connections)
+                good = many(*gateways[OURS], stack, options)
                 sys.exit(0 if good else 1)
             ports = {name: port for name, (_, port) in gateways.items()}
             try:
