@@ -93,7 +93,7 @@ def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[T
     for name in known.values.keys() | seen.values.keys():
         before = seen.stamps.get(name, 0)
         value = known.values.get(name)
-        came_back = not twin and _came_back(there, known, name, seen.spoken)
+        came_back = not twin and _came_back(there, known, name, event.occurred_ms, seen.spoken)
         if value == seen.values.get(name) and not came_back:
             if before:
                 source.born[name] = before  # told again is not changed again
@@ -239,13 +239,20 @@ def _own(
     return None, ""
 
 
-def _came_back(there: Destination, known: Values, name: str, spoken: Collection[str]) -> bool:
-    """What we know of the object is what it says now; but in between it has held what we wrote."""
+def _came_back(
+    there: Destination, known: Values, name: str, at_ms: int, spoken: Collection[str]
+) -> bool:
+    """What we know of the object is what it says now; but in between it has held what we wrote.
+    Not if it was said before our write had gone out: an older save tells all fields, too."""
     written = there.written.values
     if name not in written or same(written[name], known.values.get(name)):
         return False
     sent_ms = [own.sent_ms for own in there.sent.get(name, ())]
-    return bool(sent_ms) and (name in spoken or known.time(name) > sent_ms[-1] + SKEW_MS)
+    if not sent_ms:
+        return False
+    until_ms = at_ms + 999 if at_ms % 1000 == 0 else at_ms  # some platforms tell whole seconds
+    said_since = name in spoken and until_ms >= sent_ms[-1]
+    return said_since or known.time(name) > sent_ms[-1] + SKEW_MS
 
 
 def _outdated(there: Destination, name: str, at_ms: int) -> None:

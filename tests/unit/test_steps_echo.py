@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace as replace_own
 
-from schemas.control import ActKind
+from schemas.control import ActKind, Tick
 from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
 from schemas.identity import AddressAsked, Join
 from schemas.outcomes import OutcomeKind, RecordOutcome
@@ -47,7 +47,7 @@ def done(desk: Desk, kind: OutcomeKind = OutcomeKind.written, **more: Any) -> De
     messages = [
         RecordOutcome(
             row_id=row.row_id, person=row.person, connection=batch.connection,
-            object_type=batch.object_type, sync=batch.sync, kind=kind, at_ms=9_000,
+            object_type=batch.object_type, sync=batch.sync, kind=kind, at_ms=1_000,
             object_id={"sales": "7", "hub": "1"}[batch.connection], **more,
         )
         for batch in desk.uploads for row in batch.rows
@@ -120,6 +120,18 @@ def test_our_own_write_that_a_read_has_told_already_is_no_news_after_the_next_on
     sales(desk, {"Company": "acme"}, 2_001, thin=True)
     assert desk.out == []
     sales(desk, {"Company": "acme"}, 3_001, thin=True)
+    assert desk.sent == {"company": "acme"}, "somebody took it back"
+
+
+def test_a_save_from_before_our_write_tells_the_old_value_and_takes_nothing_back() -> None:
+    """Some platforms tell all fields with each save, so also those that we have written since."""
+    desk = sales(started(), LEAD, 2_000)
+    desk.take(Tick(now_ms=9_500))
+    done(hub(desk, {"company": "initech"}, 3_000, thin=True))
+    sales(desk, {**LEAD, "Phone": "9"}, 8_000, thin=True)
+    assert desk.sent == {"phone": "9"}
+    done(desk)
+    sales(desk, {**LEAD, "Phone": "9"}, 9_900, thin=True)
     assert desk.sent == {"company": "acme"}, "somebody took it back"
 
 
