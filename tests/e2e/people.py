@@ -428,8 +428,8 @@ class Ended:
             person = self.people[number]
             edits = len(self._edits.get((number, name), ()))
             most = _writes_max(person, platform, name, edits)
-            if number in self._merged:  # each field of either once more
-                most += 2 if name else 0
+            if number in self._merged:  # two objects, and each field of either once more
+                most += 2 if name else 1
             if count > most:
                 yield f"{_name(person)}.{name} was written {count} times to {platform}"
 
@@ -470,7 +470,8 @@ def _writes_max(person: Person, platform: str, name: str, edits: int) -> int:
     here = person.first_at(platform) is not None
     if name == "":
         return 0 if here else 1
-    adopted = int(person.at == "both" and name == "company")
+    # The first row to an object that is there already may find something newer in it afterwards.
+    adopted = 2 * (person.at == "both" and name == "company")
     return adopted + 2 * edits + (1 if edits else 0)
 
 
