@@ -7,7 +7,8 @@
 import logging
 import os
 import sys
-from typing import NoReturn
+from tempfile import TemporaryFile
+from typing import IO, NoReturn
 
 from webhook_gateway.config import GatewayConfig, told, untold
 
@@ -21,13 +22,20 @@ ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072"}
 def become(config: GatewayConfig) -> NoReturn:
     """Goes on as a process that serves with this configuration; its exit codes are those of `run`,
     and 1 where a port is taken."""
-    reading, writing = os.pipe()
-    with os.fdopen(writing, "wb") as pipe:
-        pipe.write(told(config))
-    os.dup2(reading, sys.stdin.fileno())
-    sys.stdout.flush()
-    command = [sys.executable, "-m", "webhook_gateway"]
-    os.execve(sys.executable, command, ENVIRONMENT | dict(os.environ))  # noqa: S606 - ourselves
+    with _file() as file:
+        file.write(told(config))
+        file.seek(0)
+        os.dup2(file.fileno(), 0)
+        os.set_inheritable(0, True)  # where nothing was open there, it is the file itself
+        command = [sys.executable, "-m", "webhook_gateway"]
+        os.execve(sys.executable, command, ENVIRONMENT | dict(os.environ))  # noqa: S606 - ourselves
+
+
+def _file() -> IO[bytes]:
+    """Without a name, and on Linux on no disk: passwords are in it. (A pipe would hold 64 KiB.)"""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("configuration"), "w+b")
+    return TemporaryFile()
 
 
 def main() -> int:

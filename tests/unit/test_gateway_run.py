@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -85,6 +86,25 @@ def test_a_process_that_serves_is_told_all_of_its_configuration() -> None:
     )
     assert untold(told(config)) == config
     assert "gateway:hush" not in repr(config)
+
+
+@pytest.mark.parametrize("stdin", ["</dev/null", "<&-"])
+def test_it_becomes_what_serves_with_a_long_configuration_and_no_input(stdin: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code = (
+            "from webhook_gateway.__main__ import become, GatewayConfig\n"
+            "long = {'ssl.ca.pem': 'x' * 300_000}\n"
+            f"become(GatewayConfig(kafka=long, registry_url='', port={port}, admin_port=0))"
+        )
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$0" -c "$1" {stdin}', sys.executable, code],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"gateway: port {port} or 0: Address already in use" in done.stderr
 
 
 def test_what_serves_loads_no_library_that_only_others_need() -> None:
