@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 import pytest
 from aiohttp import web
@@ -141,9 +142,9 @@ async def test_a_definition_becomes_a_connector(monkeypatch):
     monkeypatch.setenv("WORKER_TEST_KEY", "k-us7")
     addresses: list[str] = []
 
-    def client(base_url: str) -> HttpClient:
+    def client(base_url: str, hosts: Mapping[str, str]) -> HttpClient:
         addresses.append(base_url)
-        return HttpClient(base_url)
+        return HttpClient(base_url, hosts)
 
     connector, http = build(CONNECTION, client)
     assert connector.spec.platform == "mailchimp"
