@@ -274,9 +274,12 @@ def _become_one(work: Work, joins: Joins, moved: Moved, theirs: Person) -> None:
     if theirs.joins is not None:
         joins.proposed |= theirs.joins.proposed
         joins.apart = _some([*joins.apart, *theirs.joins.apart])
-        for asked in theirs.joins.proposed.values():
-            _propose(work, asked, "")  # it has another person now
         joins.parting += theirs.joins.parting
+    for asked in list(joins.proposed.values()):
+        if asked.other == work.key or asked.other in joins.members:
+            _settle_proposal(work, joins, asked)  # they are one by now
+        elif theirs.joins is not None and asked.join_id in theirs.joins.proposed:
+            _propose(work, asked, "")  # it has another person now
     for key, source in theirs.sources.items():
         mine.sources[key] = source
         for name, (was, value) in source.fixes.items():

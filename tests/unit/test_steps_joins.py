@@ -165,6 +165,17 @@ def test_a_join_is_proposed_and_moves_nobody_until_it_is_released() -> None:
     assert joins.moved_to == STAYS
 
 
+def test_a_proposal_is_settled_when_the_two_become_one_by_another_join() -> None:
+    desk = Backbone().known().shown()
+    desk.written(desk.row, "00Q1")
+    join = Join(join_id="merged", person=GOES, into=STAYS, automatic=True)
+    desk.take((ACTS, GOES, join))
+    assert desk.parked[JOIN] is None
+    joins = desk.person(STAYS).joins
+    assert joins is not None
+    assert joins.proposed == {}
+
+
 def test_a_proposal_that_is_discarded_keeps_them_apart_and_is_not_made_again() -> None:
     desk = Backbone().known().shown()
     desk.written(desk.row, "00Q1")
