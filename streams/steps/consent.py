@@ -20,6 +20,7 @@ __all__ = [
     "alone",
     "answered_by",
     "hear",
+    "heard_last",
     "only_what_it_sets",
     "overlay",
 ]
@@ -60,6 +61,17 @@ def overlay(work: Work, plan: Plan, there: Destination, row: Row, kind: str) -> 
         if kind != EventKind.deleted:
             times[name] = max(stamp, times[name], _newest(there, name))
     row.fields = timed({**row.fields.values, **sets}, times)
+
+
+def heard_last(work: Work, plan: Plan, row: Row) -> bool:
+    """Whether the row holds the last word of a person who was joined: a no of the other one may
+    have borrowed a newer time."""
+    (stamp, latest), joins = work.person.consent, work.person.joins
+    sets = plan.kinds.get(latest, {})
+    return bool(sets and joins is not None and joins.members) and all(
+        row.fields.values.get(name) == value and row.fields.time(name) >= stamp
+        for name, value in sets.items()
+    )
 
 
 def _newest(there: Destination, name: str) -> int:

@@ -13,7 +13,7 @@ from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from schemas.topics import ASKED
 from streams.steps.catalog import Plan
-from streams.steps.consent import SUPPRESSING, alone, overlay
+from streams.steps.consent import SUPPRESSING, alone, heard_last, overlay
 from streams.steps.echo import echoed, remember
 from streams.steps.rows import Destination, Owed, Row, SyncState, Values
 from streams.steps.undoing import ask, carried
@@ -242,6 +242,8 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     row.lane = ""
     if plan.kinds and work.person.consent[1] in SUPPRESSING:
         overlay(work, plan, there, row, "")  # they may have said no while it waited
+    elif plan.kinds and heard_last(work, plan, row):
+        overlay(work, plan, there, row, work.person.consent[1])
     lost: list[str] = []
     if there.written.values or there.written.times:
         fate = only_what_differs(plan, there.written, row, lost)

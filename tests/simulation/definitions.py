@@ -1,15 +1,15 @@
 """Definitions that unit tests of steps and the simulation share: one source, three destinations.
 
 Contacts of `hub` become leads at `sales` (merge), members at `mail` (pass), there also facts and
-subscribers, whose consent counts; a second sync feeds contacts of another portal, `hub2`, to
-`sales` too.
+subscribers, whose consent counts, and those of a list; a second sync feeds contacts of another
+portal, `hub2`, to `sales` too.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.definitions import Connection, Identify, Policy, Sync
+from schemas.definitions import Audience, Connection, Identify, Policy, Sync
 from schemas.events import PlatformEvent
 from streams.steps.catalog import Catalog, FieldError, Flow, Shaped
 
@@ -46,7 +46,11 @@ SYNCS = {
             "subscribed": {"STATUS": "subscribed"},
         },
     ),
-}
+    "vips": sync(
+        "vips", "hub", "mail", "vip", match="email_address",
+        audience=Audience(joined={"RATING": "hot"}, left={"RATING": "cold"}),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,10 @@ MAPPINGS = {
         {"email_address": ("email", _same), "STATUS": ("email", _subscribed)}, "email",
     ),
     "visits": mapped("visits@1#a", "", {"page": ("page", _same)}, "page"),
+    "vips": mapped(
+        "vips@1#a", "email_address",
+        {"email_address": ("email", _same), "LNAME": ("lastname", _same)}, "", "email_address",
+    ),
 }  # fmt: skip
 
 
@@ -132,9 +140,10 @@ def connections(**joins: str) -> dict[str, Connection]:
 
 
 def catalog(
-    *names: str, joins: Mapping[str, str] | None = None, ruling: str = "", **flows: Flow
+    *names: str, joins: Mapping[str, str] | None = None, ruling: str | dict[str, str] = "",
+    **flows: Flow,
 ) -> Catalog:  # fmt: skip
-    """All definitions at version 1, or those of the named syncs. `ruling`: whose leads rule."""
+    """All definitions at version 1, or those of the named syncs. `ruling`: of the leads."""
     chosen = names or ("leads", "leads2", "news")
     syncs = {**SYNCS, "leads": SYNCS["leads"].model_copy(update={"ruling": ruling})}
     return Catalog(

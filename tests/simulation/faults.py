@@ -13,6 +13,7 @@ from schemas.outcomes import OutcomeKind
 from streams.steps import (
     acts,
     admit,
+    audience,
     echo,
     joins,
     people,
@@ -24,7 +25,7 @@ from streams.steps import (
     work,
 )  # fmt: skip
 from streams.steps.rows import Destination, Values
-from streams.steps.values import fold
+from streams.steps.values import Ruling, fold
 
 __all__ = ["FAULTS", "TWO_WAY_FAULTS"]
 
@@ -236,6 +237,15 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "what comes for somebody who has moved is dropped": _nothing_is_sent_on,
     "two who were joined are not decided anew": lambda: patch.object(
         joins, "_decide_anew", lambda *_, **__: None
+    ),
+    "the source that rules counts no more than others": lambda: patch.object(
+        Ruling, "over", lambda _, stamped: stamped
+    ),
+    "a merged object is decided before it was read": lambda: patch.object(
+        shape, "all_in_doubt", lambda *_: None
+    ),
+    "whoever is on no list counts as a member": lambda: patch.object(
+        audience, "member", lambda *_: True
     ),
     "whoever said no is subscribed by the next row": lambda: _both(
         patch.object(shape, "overlay", lambda *_: None),

@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas import ids
 from schemas.control import Act, ActKind
-from schemas.definitions import Policy
+from schemas.definitions import ALL, Policy
 from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
 from schemas.identity import AddressAsked
 from schemas.journal import FATES, JournalEntry, JournalKind, RowNote, Standing
@@ -82,6 +82,7 @@ def judge(world: World, *, healed: bool) -> list[str]:
         problems += _contents(world, stories, wishes, persons)
         problems += _truth(world, stories, persons)
         problems += _consent(world, stories, persons)
+        problems += _lists(world, stories, persons)
         problems += _runs(world)
     return problems
 
@@ -378,10 +379,15 @@ def _mapped(
     return None
 
 
-def _above(world: World, sync: str, at_ms: int) -> int:
+def _rules(world: World, sync: str, name: str) -> bool:
+    """Whether the source of a sync rules this field of its destination."""
+    ruler = world.ruling.get(name, world.ruling.get(ALL, ""))
+    return ruler == SYNCS[sync].source and SYNCS[sync].destination_object == "Lead"
+
+
+def _above(world: World, sync: str, name: str, at_ms: int) -> int:
     """A time, above all others where the source rules."""
-    rules = world.ruling == SYNCS[sync].source and SYNCS[sync].destination_object == "Lead"
-    return at_ms + (RULES if rules else 0)
+    return at_ms + (RULES if _rules(world, sync, name) else 0)
 
 
 def _said(sync: str, known: Knowledge, person: str) -> dict[str, tuple[Any, int]] | None:
@@ -412,7 +418,8 @@ def _verdicts(stories: dict[str, Story], wishes: Wishes, persons: Persons) -> It
             continue  # a word on consent goes out whatever the filter says
         if wish.source in persons.gone:
             continue  # asked for itself, it says that it is gone, and no more
-        if first.standing is Standing.filtered and wish.fields is not None:
+        listed = SYNCS[wish.sync].audience is not None  # whether they are on it: see `_lists`
+        if first.standing is Standing.filtered and wish.fields is not None and not listed:
             yield f"P5 {row_id[:8]}: filtered, but the filter lets it pass"
         alone = len(sources[wish.person]) == 1 and not persons.touched(wish.person)
         if first.standing is Standing.stale and not wish.stale and alone:
@@ -443,25 +450,25 @@ def _contents(
             given_up = fate in GIVEN_UP or carrier in wishes.released
             given_up |= value == "bad" and sync.policy is Policy.pass_
             key = (sync.destination_object, wish.person, name)
-            asked[key].append((_above(world, wish.sync, at_ms), seq, value, given_up))
+            asked[key].append((_above(world, wish.sync, name, at_ms), seq, value, given_up))
     for row_id, versions in wishes.released.items():
         wish = wishes.by_row[row_id]
         for name, (value, at_ms) in (pair for v in versions for pair in v.items()):
             kind = SYNCS[wish.sync].destination_object
-            above = _above(world, wish.sync, at_ms)
+            above = _above(world, wish.sync, name, at_ms)
             asked[kind, wish.person, name].append((above, -1, value, True))
     sources = {(w.person, w.sync): set[str]() for w in wishes.by_row.values()}
     for wish in wishes.by_row.values():
         sources[wish.person, wish.sync].add(wish.source)
     for (kind, person, name), rows in asked.items():
-        if person in wishes.doubted or name == CONSENT:
-            continue
+        if person in wishes.doubted or name == CONSENT or kind == "vip":
+            continue  # what is owed to those of a list: see `_lists`
         platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
         held = platform.objects.get((kind, persons.held(world, kind, person)), {})
         kept = [r for r in rows if not r[3]]
         newest_ms = max((r[0] for r in kept), default=-1)
         says = [
-            ((now[name][0], _above(world, sync, now[name][1])), mapped is said)
+            ((now[name][0], _above(world, sync, name, now[name][1])), mapped is said)
             for (who, sync), keys in sources.items()
             if who == person and SYNCS[sync].destination_object == kind
             for key in keys - persons.gone
@@ -498,8 +505,8 @@ def _contents(
 def _truth(world: World, stories: dict[str, Story], persons: Persons) -> Iterator[str]:
     """In the end a destination holds what its source says: no matter what any step took for older.
 
-    Of persons with one object (that still exists), of which nothing was ever refused; every change
-    was told.
+    Of persons with one object (that still exists), or one that rules there, and of which nothing
+    was ever refused; every change was told.
     """
     refused = {
         (story.event.object_key, story.sync)
@@ -514,15 +521,17 @@ def _truth(world: World, stories: dict[str, Story], persons: Persons) -> Iterato
     for contact in (c for p in world.portals.values() for c in p.contacts):
         person = persons.of(contact.key) if contact.key in persons.home else ""
         mine = [key for key in persons.objects[person] if key not in persons.gone]
-        if mine != [contact.key] or contact.silent:
+        here = [key for key in mine if key.startswith(f"{contact.portal}:")]
+        if here != [contact.key] or contact.silent:
             continue
         for sync in world.followers[contact.portal]:
             kind = SYNCS[sync].destination_object
             inputs = MAPPINGS[sync].inputs
             seen = {f: v for f, v in contact.values.items() if f in inputs}
             shaped = MAPPINGS[sync].shape(seen, _NO_EVENT, person)
-            wanted = None if shaped.errors or kind == "visit" else shaped.fields
-            out_of_it = any((key, sync) in refused for key in persons.objects[person])
+            wanted = None if shaped.errors or kind in ("visit", "vip") else shaped.fields
+            there = [n for n in world.names if SYNCS[n].destination_object == kind]
+            out_of_it = any((k, n) in refused for k in persons.objects[person] for n in there)
             if wanted is None or out_of_it or (contact.key, sync) not in told:
                 continue
             platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
@@ -530,6 +539,7 @@ def _truth(world: World, stories: dict[str, Story], persons: Persons) -> Iterato
             for name, value in wanted.items():
                 if (
                     name != CONSENT
+                    and (mine == here or _rules(world, sync, name))
                     and held.get(name) != value
                     and not str(held.get(name)).startswith("fixed-")
                 ):
@@ -561,6 +571,36 @@ def _consent(world: World, stories: dict[str, Story], persons: Persons) -> Itera
         uncertain = person in given_up or persons.parted(world, *_ever(persons, person))
         if CONSENT in held and held[CONSENT] not in wanted and not uncertain:
             yield f"P2 {person[:8]}: is {held[CONSENT]!r}, but the last word was {wanted}"
+
+
+def _lists(world: World, stories: dict[str, Story], persons: Persons) -> Iterator[str]:
+    """Whoever is on the last list is there as a member, and as the source has them; whoever has
+    left, as one who left; nobody else is there."""
+    rows = world.run_rows()
+    if any(getattr(rows.get(run), "state", "") != "completed" for run, *_ in world.lists):
+        return
+    refused = {
+        story.event.object_key
+        for story in stories.values()
+        if story.sync == "vips"
+        and any(n.standing in (Standing.parked, Standing.discarded) for n in story.notes)
+    }
+    now = set(world.lists[-1][1]) if world.lists else set[str]()
+    ever = {key for _, on, _ in world.lists for key in on}
+    for person, keys in persons.objects.items():
+        if persons.touched(person) or not (refused | persons.gone).isdisjoint(keys):
+            continue
+        held = world.platforms["mailchimp"].objects.get(("vip", f"id-{person}"), {})
+        wanted: set[str | None] = {"hot"}
+        if now.isdisjoint(keys):
+            wanted = {None} if ever.isdisjoint(keys) else {"cold", None}
+        if held.get("RATING") not in wanted:
+            yield f"P2 {person[:8]}: is {held.get('RATING')!r} on the list, not one of {wanted}"
+        contacts = [c for c in world.portals["hub"].contacts if c.key in keys]
+        if wanted == {"hot"} and len(contacts) == 1 and not contacts[0].silent:
+            name = contacts[0].values["lastname"]
+            if held.get("LNAME") != name:
+                yield f"P2 {contacts[0].key}: {held.get('LNAME')!r}, the source says {name!r}"
 
 
 def _ever(persons: Persons, person: str) -> set[str]:

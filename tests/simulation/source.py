@@ -11,6 +11,8 @@ from schemas.events import EventKind, Origin, PlatformEvent
 
 FIELDS = ("email", "lastname", "phone", "company", "optin")
 PHONES = ("1", "2", "bad", "3", None, "unmappable")
+GOOD_PHONES = ("1", "2", "3", None)
+"""What nobody refuses."""
 
 
 @dataclass
@@ -38,8 +40,8 @@ class Contact:
 class Portal:
     """All contacts of one connection."""
 
-    def __init__(self, name: str, draw: random.Random) -> None:
-        self.name, self.draw = name, draw
+    def __init__(self, name: str, draw: random.Random, phones: Sequence[str | None]) -> None:
+        self.name, self.draw, self.phones = name, draw, phones
         self.contacts: list[Contact] = []
         self.serial = 0
 
@@ -48,7 +50,7 @@ class Portal:
         self.serial += 1
         values = {
             "email": email, "lastname": f"{self.name}-{number}-{self.serial}",
-            "phone": self.draw.choice(PHONES[:2]), "company": "acme",
+            "phone": self.draw.choice(self.phones[:2]), "company": "acme",
             "optin": self.draw.choice(["yes", "yes", "yes", "no"]),
         }  # fmt: skip
         contact = Contact(self.name, number, values, now_ms)
@@ -67,7 +69,7 @@ class Portal:
                 case "lastname":
                     changes[name] = f"{self.name}-{contact.number}-{self.serial}"
                 case "phone":
-                    changes[name] = self.draw.choice(PHONES)
+                    changes[name] = self.draw.choice(self.phones)
                 case "company":
                     changes[name] = self.draw.choice(["acme", "initech", None])
                 case _:

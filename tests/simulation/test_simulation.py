@@ -60,15 +60,17 @@ def test_what_steps_send_can_travel() -> None:
 def test_the_worlds_are_eventful() -> None:
     """What the promises are held against does happen: else they would be kept for nothing."""
     seen: set[str] = set()
-    crashes = 0
+    crashes = cut = 0
     for seed in range(60):
         world = play(seed).world
         crashes += sum(agent.crashes for agent in world.agents)
+        cut += world.cut
         for entry in world.log.all("journal"):
             message = entry.message
             seen |= {f"{n.was}>{n.standing.value}" for n in message.rows}  # type: ignore[union-attr]
             seen.add(message.after)  # type: ignore[union-attr]
     assert crashes > 200
+    assert cut > 5, "somebody dies in the middle of a list"
     for change in (
         ">out", ">waiting", ">filtered", ">stale", ">unchanged", ">parked", ">duplicate",
         ">superseded", ">cancelled", "out>written", "out>accepted", "out>parked", "out>waiting",

@@ -1,5 +1,6 @@
-"""Storms of edits on both sides of a two-way sync end with equal values after few writes, our own
-writes do not come back, and a third platform behind one of the two follows.
+"""Storms of edits on both sides of a two-way sync end with equal values after few writes, though
+contacts are merged meanwhile; our own writes do not come back, and two platforms behind one of the
+two follow, one behind the other.
 
 And faults put in by hand are found here too.
 """
@@ -7,6 +8,8 @@ And faults put in by hand are found here too.
 import pytest
 
 from schemas.journal import Standing
+from schemas.parked import ParkedRecord
+from schemas.topics import PARKED
 from tests.simulation.faults import TWO_WAY_FAULTS
 from tests.simulation.twoway import TwoWay, play_two_way
 
@@ -56,3 +59,22 @@ def test_two_workflows_that_answer_each_other_are_stopped_at_their_person() -> N
     world.rest()
     parked = {code for _, standing, code in world.standings() if standing is Standing.parked}
     assert parked == {"goes_round"}
+    records = [r for r in world.log.compacted(PARKED).values() if isinstance(r, ParkedRecord)]
+    assert records
+    for record in records:
+        assert "`leads` and `back`" in record.words or "`back` and `leads`" in record.words
+
+
+def test_the_worlds_have_what_they_are_for() -> None:
+    """Merges that leave two leads of one person, and Mailchimp in the place of the hub."""
+    merged = hubs = 0
+    for seed in range(20):
+        world = TwoWay(seed)
+        world.storm(300)
+        world.rest()
+        hubs += world.connections["hub"].platform == "mailchimp"
+        merged += any(
+            there.also for person in world.persons() for there in person.destinations.values()
+        )
+    assert merged >= 3
+    assert hubs >= 3

@@ -3,11 +3,13 @@
 import json
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from schemas import ids
+from schemas.audiences import AudiencePart, Change
 from schemas.control import Act, ActKind, Target, Tick
+from schemas.definitions import ALL
 from schemas.events import EventKind, PlatformEvent
 from schemas.parked import ParkedRecord
 from schemas.topics import CONTROL, PARKED, RUNS, TICKS, events_of
@@ -16,13 +18,18 @@ from streams.steps.rows import unpack_run
 from tests.simulation.agents import topology
 from tests.simulation.definitions import SYNCS, catalog
 from tests.simulation.log import PARTITIONS, Log, partition_of
-from tests.simulation.source import Portal
+from tests.simulation.source import GOOD_PHONES, PHONES, Portal
 from tests.simulation.worker import ACCOUNTS, Platform, Worker
 
 __all__ = ["World"]
 
 CRASH = 0.08
 CREDIT = 7
+RULINGS: tuple[dict[str, str], ...] = (
+    {}, {ALL: "hub"}, {ALL: "hub2"}, {"LastName": "hub2"}, {ALL: "hub", "LastName": "hub2"},
+)  # fmt: skip
+PART = 3
+"""Ids of a list in one message."""
 EVENTS = 300
 """That have arrived, at least, before a world comes to rest."""
 QUIET_MAX = 6_000
@@ -45,6 +52,10 @@ class World:
     received: list[PlatformEvent] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     acts: list[tuple[str, Act]] = field(default_factory=list)
+    lists: list[tuple[str, list[str], list[str]]] = field(default_factory=list)
+    """Runs that hand out a list: who is on it, and who has left."""
+    cut: int = 0
+    """Deaths of who hands a list out, in its middle."""
     parted: set[str] = field(default_factory=set)
     """Proposed joins that somebody said no to."""
     kept: set[str] = field(default_factory=set)
@@ -54,13 +65,15 @@ class World:
     def __post_init__(self) -> None:
         self.draw = random.Random(zlib.crc32(b"world %d" % self.seed))
         names = ["leads", "news"]
-        names += [n for n in ("leads2", "visits", "letters") if self.draw.random() < 0.6]
+        names += [n for n in ("leads2", "visits", "letters", "vips") if self.draw.random() < 0.6]
         joins = {n: self.draw.choice(["automatic", "ask", "never"]) for n in ("hub", "hub2")}
-        self.ruling = self.draw.choice(["", "", "hub", "hub2"])
+        self.ruling = self.draw.choice(RULINGS)
         self.catalog = catalog(*names, joins=joins, ruling=self.ruling)
         self.log = Log()
         self.agents = topology(self.log, self.catalog)
-        self.portals = {n: Portal(n, self.draw) for n in ("hub", "hub2")}
+        tidy = self.draw.random() < 0.4  # nothing is refused, and nobody is twice in a portal
+        phones = GOOD_PHONES if tidy else PHONES
+        self.portals = {n: Portal(n, self.draw, phones) for n in ("hub", "hub2")}
         self.platforms = {n: Platform() for n in ("salesforce", "mailchimp")}
         self.workers = [
             Worker(n, p, self.log, self.platforms.get(n) or Platform(), self.portals, self.draw)
@@ -69,8 +82,9 @@ class World:
         ]
         emails = [f"person{n}@x.io" for n in range(self.draw.randint(4, 9))]
         for portal, most in (("hub", 12), ("hub2", 4)):
-            for _ in range(self.draw.randint(2, most)):
+            for number in range(self.draw.randint(2, most)):
                 email = self.draw.choice([*emails, None]) if self.draw.random() < 0.9 else None
+                email = f"person{number}@x.io" if tidy else email
                 self.portals[portal].create(email, self.now_ms)
         self.names = names
         self.followers = {
@@ -85,7 +99,7 @@ class World:
         does: list[tuple[Callable[[], object], float]] = [
             (self._agent, 50), (self._worker, 22), (self._change, 18), (self._deliver, 28),
             (self._tick, 4), (self._operate, 4), (self._start_run, 1), (self._switch, 1),
-            (self._merge, 0.4), (self._undo_join, 0.3), (self._consent, 1),
+            (self._merge, 0.7), (self._undo_join, 0.3), (self._consent, 1), (self._list, 1),
         ]  # fmt: skip
         actions, weights = zip(*does, strict=True)
         events = [self.log.entries[events_of("hubspot"), p] for p in range(PARTITIONS)]
@@ -143,8 +157,14 @@ class World:
 
     def _agent(self) -> None:
         busy = [a for a in self.agents if a.unread]
-        if busy:
-            self.draw.choice(busy).step(self.draw, self.crash)
+        if not busy:
+            return
+        agent = self.draw.choice(busy)
+        crashes = agent.crashes
+        agent.step(self.draw, self.crash)
+        if agent.name == "runs" and agent.crashes > crashes:
+            rows = [unpack_run(agent.rows[run]) for run, *_ in self.lists if run in agent.rows]
+            self.cut += any(0 < row.part < row.parts for row in rows)
 
     def _worker(self) -> None:
         busy = [w for w in self.workers if w.waiting()]
@@ -212,11 +232,42 @@ class World:
         self.log.commit(Send(TICKS, str(p), tick, p) for p in range(PARTITIONS))
 
     def _start_run(self) -> None:
-        sync = self.draw.choice(self.names)
+        sync = self.draw.choice([n for n in self.names if SYNCS[n].audience is None])
         run = ids.run_id(sync, f"{self.now_ms}")
-        if len(self.runs) < 3 and run not in self.runs:
+        if len(self.runs) - len(self.lists) < 3 and run not in self.runs:
             self.runs.append(run)
             self._act(run, ActKind.run_start, run=run, sync=sync, values=b'{"credit": %d}' % CREDIT)
+
+    def _list(self) -> None:
+        """Somebody gives a list of contacts: its parts, and the act that starts, at once."""
+        if "vips" not in self.names or len(self.lists) == 3:
+            return
+        contacts = self.portals["hub"].contacts
+        new = sorted(self.draw.sample(range(len(contacts)), self.draw.randint(1, len(contacts))))
+        old = [int(key.rpartition(":")[2]) for key in self.lists[-1][1]] if self.lists else []
+        run = ids.run_id("vips", f"{self.now_ms}")
+        changes = {
+            Change.joins: [n for n in new if n not in old],
+            Change.stays: [n for n in new if n in old],
+            Change.leaves: [n for n in old if n not in new],
+        }
+        parts = [
+            (change, [str(n) for n in numbers[i : i + PART]])
+            for change, numbers in changes.items()
+            for i in range(0, len(numbers), PART)
+        ]
+        keys = [[contacts[n].key for n in numbers] for numbers in (new, changes[Change.leaves])]
+        self.lists.append((run, keys[0], keys[1]))
+        self.runs.append(run)
+        given = [
+            AudiencePart(run=run, sync="vips", part=n, change=change, object_ids=names)
+            for n, (change, names) in enumerate(parts)
+        ]
+        options = json.dumps({"credit": CREDIT, "parts": len(parts)}).encode()
+        self._act(
+            run, ActKind.run_start, run=run, sync="vips", values=options,
+            before=[Send(CONTROL, run, part) for part in given],
+        )  # fmt: skip
 
     def _switch(self) -> None:
         """An account closes or opens at the worker that owns it."""
@@ -275,6 +326,7 @@ class World:
     def _act(
         self, key: str, kind: ActKind, *, run: str = "", sync: str = "",
         account: str = "", targets: list[Target] | None = None, values: bytes = b"{}",
+        before: Sequence[Send] = (),
     ) -> None:  # fmt: skip
         act = Act(
             act_id=f"act-{len(self.acts)}", kind=kind, run=run, sync=sync, account=account,
@@ -282,7 +334,7 @@ class World:
             who="ops", when_ms=self.now_ms, why="because", values=values,
         )  # fmt: skip
         self.acts.append((key, act))
-        self.log.commit([Send(CONTROL, key, act)])
+        self.log.commit([*before, Send(CONTROL, key, act)])
 
     def _parked(self) -> dict[str, ParkedRecord]:
         found = self.log.compacted(PARKED)
