@@ -10,6 +10,8 @@ from schemas.control import ActKind
 from schemas.events import EventKind, Origin
 from schemas.outcomes import OutcomeKind
 from streams.steps.catalog import Catalog
+from streams.steps.rows import Joins, Member, pack
+from streams.steps.values import stamp_at
 from tests.simulation.definitions import CONNECTIONS, LEAD, SYNCS, catalog, mapped
 from tests.unit.steps_kit import ANN, Desk
 
@@ -122,3 +124,17 @@ def test_a_row_that_waited_says_no_too_when_somebody_said_no_meanwhile() -> None
     desk.event({}, 200, kind=EventKind.unsubscribed, thin=True)
     desk.act(ActKind.sync_resume, sync="letters")
     assert desk.sent["STATUS"] == "unsubscribed"
+
+
+def test_the_last_yes_counts_though_a_no_of_who_was_joined_stands_there_as_newer() -> None:
+    """A no is laid over rows that are newer than itself, and takes their time."""
+    there = unsubscribed(started())
+    there.written(there.row).account(open=False)
+    there.event({}, 300, thin=True, kind=EventKind.subscribed)
+    person = there.person
+    stands = person.destinations["sales:Lead"].written
+    stands.times["Status"] = stamp_at(900, "hub:contact:2")
+    person.joins = Joins(members={"other": Member(there.who, "join")})
+    there.rows[there.who] = pack(person)
+    there.account(open=True)
+    assert there.sent["Status"] == "subscribed"
