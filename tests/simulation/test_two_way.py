@@ -31,7 +31,7 @@ def test_a_fault_put_in_by_hand_is_found(name: str) -> None:
             return True
 
     with TWO_WAY_FAULTS[name]():
-        assert any(found(seed) for seed in range(2 * SEEDS)), f"not found: {name}"
+        assert any(found(seed) for seed in range(4 * SEEDS)), f"not found: {name}"
 
 
 def test_the_storms_are_eventful() -> None:
