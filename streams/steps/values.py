@@ -144,6 +144,8 @@ def patch(
             else:
                 known.values[name] = value
                 changed = True
+        elif doubts and name in doubts:  # said again, later: that is its answer
+            _doubt(known, name, value, at_ms, certain, doubts)
         if not whole:
             changed |= _timed(known, name, at_ms, certain)
     if whole and at_ms >= known.at_ms:

@@ -30,8 +30,7 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, STRIDE))
 def test_no_promise_is_broken(pool: ProcessPoolExecutor, first: int) -> None:
-    seeds = [seed for seed in range(first, first + STRIDE) if seed not in OPEN]
-    for seed, problems in broken(pool, seeds):
+    for seed, problems in broken(pool, range(first, first + STRIDE)):
         pytest.fail("\n".join([f"again: make simulate SEED={seed}", *problems[:10]]))
 
 

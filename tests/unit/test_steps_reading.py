@@ -79,6 +79,18 @@ def test_a_guessed_time_is_no_order_if_it_is_near() -> None:
     assert doubts == [], "the same, written in another way"
 
 
+def test_what_is_said_again_later_is_in_doubt_no_more() -> None:
+    """Else the answer to the question, older by then, would overrule it."""
+    known = Values()
+    doubts: list[str] = []
+    more = {"whole": False, "doubts": doubts}
+    patch(known, {"a": 1}, ["a"], 100, certain=True, **more)
+    patch(known, {"a": 2}, ["a"], 100, certain=True, **more)
+    assert doubts == ["a"]
+    patch(known, {"a": 2}, ["a"], 300, certain=True, **more)
+    assert (known.values, doubts) == ({"a": 2}, [])
+
+
 def test_a_new_mapping_reads_what_the_old_one_did_not_look_at() -> None:
     """What the snapshot does not hold was never looked at: it is not empty."""
     desk = Desk().event(ANN, 100)
