@@ -18,8 +18,6 @@ from tests.simulation.play import broken, play, players
 SEEDS = 500
 STRIDE = 100
 FOUND_WITHIN = 500
-OPEN = {314}
-"""Worlds that break a promise, and are not mended yet: see docs/guarantees.md, P3."""
 
 
 @pytest.fixture(scope="module")
