@@ -487,11 +487,18 @@ def _contents(
         allowed = [r[2] for r in kept if r[0] == newest_ms]
         allowed += [r[2] for r in rows if (r[3] or r[0] > newest_ms) and r[0] >= newest_ms]
         allowed += [value for (value, at_ms), _ in says if at_ms >= newest_ms]
-        if name in held and held[name] not in allowed:
-            if not str(held[name]).startswith("fixed-"):
-                yield f"P2 {kind} {person[:8]} {name}: holds {held[name]!r}, asked {allowed}"
-        elif name not in held and kept and not (name == "PHONE" and "bad" in [r[2] for r in rows]):
-            # "bad" is refused, and by the policy *pass* everything older than it stays at home
+        holds = held.get(name)
+        if holds is not None and holds not in allowed:
+            if not str(holds).startswith("fixed-"):
+                yield f"P2 {kind} {person[:8]} {name}: holds {holds!r}, asked {allowed}"
+        elif (
+            holds is None
+            and kept
+            and None not in allowed
+            and not (name == "PHONE" and "bad" in [r[2] for r in rows])
+        ):
+            # "bad" is refused, and by the policy *pass* everything older than it stays at home,
+            # also where nothing stands because it was cleared before
             yield f"P1 {kind} {person[:8]} {name}: holds nothing, asked {allowed}"
     done = world.platforms["mailchimp"].facts
     for row_id in facts.keys() | done.keys():
