@@ -35,7 +35,7 @@ from syncline.commands import balance, run
 from syncline.demo_report import SAMPLE_S, Findings, contacts, mended_address, told
 from syncline.errors import Failed
 from syncline.platforms import EXAMPLE, TEN_SECONDS, Simulators
-from syncline.settings import Settings
+from syncline.settings import Settings, environment
 from syncline.stack import Stack
 from syncline.supervisor import Supervisor
 
@@ -119,7 +119,7 @@ class Demo:
             "SCHEMA_REGISTRY_URL": self.stack.registry_url,
             "SYNCLINE_DATA": str(self.folder / "data"),
         }
-        os.environ.update(self.env)
+        self._ends.enter_context(environment(self.env))
         self.settings = Settings()
         self.say("applying the configuration")
         self._command("apply", str(self._configuration()), "--yes")

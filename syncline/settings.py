@@ -6,6 +6,8 @@ Client settings pass through under their own names: `SYNCLINE_KAFKA__SASL_MECHAN
 
 import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,24 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from syncline.errors import Misused
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "environment"]
 
 KAFKA, REGISTRY = "SYNCLINE_KAFKA__", "SYNCLINE_REGISTRY__"
 SECRET = re.compile(r"password|secret|token|\.key|pem|user\.info|jaas|config", re.IGNORECASE)
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set while in here; afterwards as they were."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _passed_on(prefix: str) -> dict[str, SecretStr]:

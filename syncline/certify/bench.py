@@ -4,9 +4,8 @@ A check is `async def check(bench)`. It raises AssertionError where the contract
 `NotHere` where the platform has no such thing; the words of either stand in the score card.
 """
 
-import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from connectors.outcome import Accepted, Outcome, Written
 from schemas.definitions import Connection
 from simulators import Platform
 from syncline.certify.places import Place
+from syncline.settings import environment
 
 __all__ = ["Bench", "NotHere", "kinds", "same_for_all", "short"]
 
@@ -71,20 +71,12 @@ class Bench:
             quotas={"unlimited": True},
         )
 
-    @contextmanager
     def secrets(
         self, name: str = "here", instead: Mapping[str, str] | None = None
-    ) -> Iterator[None]:
-        """In the environment while in here."""
+    ) -> AbstractContextManager[None]:
+        """In the environment while in there."""
         given = {**self.place.secrets, **(instead or {})}
-        ours = {_variable(k, name): v for k, v in given.items()}
-        before = {key: os.environ.get(key) for key in ours}
-        os.environ.update(ours)
-        try:
-            yield
-        finally:
-            for key, value in before.items():
-                os.environ.pop(key) if value is None else os.environ.update({key: value})
+        return environment({_variable(k, name): v for k, v in given.items()})
 
     @asynccontextmanager
     async def connect(
