@@ -198,13 +198,13 @@ class Account:
         if item.references:
             there = item.references[0]
             return Lane(
-                spec.match_quota or spec.read_quota, item.priority, Stage.refer, taken.connection,
+                spec.asking_quota, item.priority, Stage.refer, taken.connection,
                 there.object_type, there.by, "",
             )  # fmt: skip
         if item.match:
             field = item.field or self.office.match_field(taken.sync)
             return Lane(
-                spec.match_quota or spec.read_quota, item.priority, Stage.match, taken.connection,
+                spec.asking_quota, item.priority, Stage.match, taken.connection,
                 taken.object_type, field, "",
             )  # fmt: skip
         return Lane(
@@ -313,11 +313,9 @@ class Account:
     def _most(self, lane: Lane) -> tuple[int, int]:
         """Rows and bytes that the next request of a lane may have."""
         objects = self.office.client(lane.connection).spec.objects
-        if lane.stage is Stage.refer:  # to objects that we may never write
-            spec = objects.get(lane.object_type, self.lanes.first(lane).spec)
-            return spec.match_rows_max, spec.match_bytes_max
-        spec = objects[lane.object_type]
-        if lane.stage is Stage.match:
+        # Referred to may be objects that we never write.
+        spec = objects.get(lane.object_type) or self.lanes.first(lane).spec
+        if lane.stage is not Stage.write:
             return spec.match_rows_max, spec.match_bytes_max
         if spec.job is not None and self.jobs.takes(spec.job, spec, lane):
             return spec.job.rows_max, spec.job.bytes_max

@@ -108,6 +108,16 @@ class ObjectSpec:
     job: JobSpec | None = None
     """Its connector is a `JobConnector`."""
 
+    @property
+    def asking_quota(self) -> str:
+        """What `ByKeys` is paid from."""
+        return self.match_quota or self.read_quota
+
+    @property
+    def job_quota(self) -> str:
+        """What the requests of a job are paid from."""
+        return (self.job.quota if self.job else "") or self.write_quota
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:

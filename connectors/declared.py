@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, create_model
 
 from connectors.base import (
@@ -150,7 +151,7 @@ class Declared:
         except PlatformError as error:
             there = there_already(self.description.errors, error)
             if there and len(rows) == 1 and not row.object_id:
-                again = Row(row.row_id, row.person, there, row.fields, row.occurred_ms)
+                again = replace(row, object_id=there)
                 return await self.upload_batch(object_type, [again])
             return [self.handle_error(error)] * len(rows)
         return way.verdicts(answer, known)

@@ -164,7 +164,7 @@ class Jobs:
             return uploads.alike(Unknown("no such object type here"), items)
         for item in items:
             account.known(item, spec)
-        quota = (spec.job.quota if spec.job else "") or spec.write_quota
+        quota = spec.job_quota
         try:
             async with account.limits.permit(quota, Priority.bulk) as permit:
                 with trail(Trail(another=permit.another, answered=permit.answered)) as of:

@@ -27,9 +27,9 @@ def limits_of(connection: Connection | None, spec: Spec) -> registry.Limits:
         for group in (
             o.read_quota,
             o.write_quota,
-            o.match_quota or o.read_quota,
+            o.asking_quota,
             o.count_quota or o.read_quota,
-            (o.job.quota if o.job else "") or o.write_quota,
+            o.job_quota,
         )
     }
     if not (registry.FOLDER / f"{spec.platform}.json").exists():

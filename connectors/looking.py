@@ -98,7 +98,7 @@ async def _read(
         if field
         else ByIds(taken.object_type, tuple(row["object_id"] for row in rows), names)
     )
-    quota = (spec.match_quota or spec.read_quota) if field else spec.read_quota
+    quota = spec.asking_quota if field else spec.read_quota
     gate, now_s = account.gate, account.office.now_s
     try:
         page = await reading.ask(account, client, asked, quota, Priority.released)

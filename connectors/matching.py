@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from connectors import readback, uploads
-from connectors.base import ByKeys, Found, Page, Row
+from connectors.base import ByKeys, Found, Page
 from connectors.base import PlatformError as Refused
 from connectors.http import Trail
 from connectors.lanes import Item, Lane
@@ -111,9 +112,8 @@ def _adopt(account: "Account", item: Item, object_id: str) -> None:
     target = f"{item.taken.connection}:{item.taken.object_type}"
     if not account.lanes.claim(item, (target, "object", object_id)):
         return
-    row = item.row
     item.match = item.doubt = item.field = ""
-    item.row = Row(row.row_id, row.person, object_id, row.fields, row.occurred_ms)
+    item.row = replace(item.row, object_id=object_id)
     account.lanes.put(item, account.lane_of(item))
 
 

@@ -10,8 +10,10 @@ parked, or the first is taken.
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from connectors import matching
-from connectors.base import ByKeys, Row
+from connectors.base import ByKeys
 from connectors.http import Trail
 from connectors.lanes import Item, Lane
 from connectors.office import Client
@@ -114,6 +116,5 @@ def _put(item: Item, reference: Reference, object_id: str | None) -> None:
     del fields[reference.field]
     if object_id is not None:
         fields[reference.field] = object_id
-    row = item.row
-    item.row = Row(row.row_id, row.person, row.object_id, fields, row.occurred_ms)
+    item.row = replace(item.row, fields=fields)
     item.references = tuple(r for r in item.references if r is not reference)

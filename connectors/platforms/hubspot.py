@@ -147,7 +147,7 @@ class HubSpot:
                 path = OBJECTS[kind].replace("objects", "properties")
                 return self._page(await self._call("GET", path), raw_id="name")
             case Count(object_type=kind):  # the list tells no total, the search does
-                return self._page(await self._call("POST", f"{OBJECTS[kind]}/search", {"limit": 1}))
+                return await self._find(kind, {"limit": 1})
 
     async def _searched(self, request: Changes) -> Page:
         limit = min(request.rows_max or search.PAGE_RECORDS, search.PAGE_RECORDS)
@@ -155,8 +155,7 @@ class HubSpot:
         if not request.cursor:
             place = search.Place(request.since_ms)
         query = place.query(request.object_type, request.fields, limit)
-        path = f"{OBJECTS[request.object_type]}/search"
-        answer = self._page(await self._call("POST", path, query))
+        answer = await self._find(request.object_type, query)
         records, place, last = place.after(answer.records, limit)
         return Page(records, str(place), last, total=answer.total)
 
@@ -168,11 +167,13 @@ class HubSpot:
             "properties": [request.field, *request.fields],
             "limit": search.PAGE_RECORDS,
         }
-        path = f"{OBJECTS[request.object_type]}/search"
-        page = self._page(await self._call("POST", path, body))
+        page = await self._find(request.object_type, body)
         asked = {v.lower(): v for v in request.values}
         records = [r.keyed(request.field, asked) for r in page.records]
         return Page(records, page.cursor, page.last)
+
+    async def _find(self, object_type: str, query: Mapping[str, Any]) -> Page:
+        return self._page(await self._call("POST", f"{OBJECTS[object_type]}/search", query))
 
     def _page(self, body: bytes, raw_id: str = "id") -> Page:
         listing = msgspec.json.decode(body, type=_Listing)

@@ -32,8 +32,7 @@ async def mapping_is_pure(bench: Bench) -> None:
 async def quotas_are_in_the_registry(bench: Bench) -> None:
     limits = load(bench.name)
     for spec in registry.connector_class(bench.name).spec.objects.values():
-        groups = {spec.write_quota, spec.read_quota, spec.match_quota or spec.read_quota}
-        for group in groups | ({spec.job.quota} - {""} if spec.job else set()):
+        for group in {spec.write_quota, spec.read_quota, spec.asking_quota, spec.job_quota}:
             assert limits.groups[group], group
             assert set(limits.groups[group]) <= set(limits.quotas)
 

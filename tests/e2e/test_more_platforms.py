@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -96,6 +96,20 @@ def configuration(folder: Path, urls: dict[str, str]) -> Path:
     return folder
 
 
+def use(
+    stack: Stack, folder: Path, secrets: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let commands, and processes of this one, run on a stack."""
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
+        "SCHEMA_REGISTRY_URL": stack.registry_url,
+        "SYNCLINE_DATA": str(folder / "data"),
+        **secrets,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
 @contextlib.contextmanager
 def process(folder: Path, name: str) -> Iterator[Path]:
     """`syncline NAME` while in here -> its log."""
@@ -136,14 +150,7 @@ def test_a_platform_is_taken_up_when_a_configuration_names_it(
     ]
     klaviyo, customerio = declared("klaviyo")(), declared("customerio")()
     stack = fresh_stack()
-    environment = {
-        "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
-        "SCHEMA_REGISTRY_URL": stack.registry_url,
-        "SYNCLINE_DATA": str(tmp_path / "data"),
-        **SECRETS,
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    use(stack, tmp_path, SECRETS, monkeypatch)
     admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
     wanted = {topic.name for name in NEW for topic in of_platform(name)}
 

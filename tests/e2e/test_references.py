@@ -2,7 +2,7 @@
 as people run them. Companies come later, by a sync of their own. By hand: between two looks of a
 row that waits lies half a minute."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from simulators.portal import Contact
 from simulators.salesforce_fields import new_id
 from syncline.stack import Stack
 from tests.e2e.gateway_world import until
-from tests.e2e.test_more_platforms import SEEDED_MS, process, serving, syncline
+from tests.e2e.test_more_platforms import SEEDED_MS, process, serving, syncline, use
 
 WAIT_S = 240.0
 FILES = {
@@ -41,6 +41,15 @@ SECRETS = {
 }
 
 
+def applied(folder: Path, files: Mapping[str, str], urls: Mapping[str, str]) -> None:
+    """A configuration of these files, in which platforms stand for their addresses."""
+    for name, text in files.items():
+        file = folder / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.format(**urls))
+    syncline("apply", str(folder), "--yes")
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_contacts_wait_for_the_account_of_their_company_and_hold_up_nobody(
@@ -64,14 +73,7 @@ def test_contacts_wait_for_the_account_of_their_company_and_hold_up_nobody(
         values = {"name": name, "domain": f"{name[:4].lower()}.example"}
         hubspot.stores["companies"].seed(str(7_001 + number), values, SEEDED_MS, SEEDED_MS)
     stack = fresh_stack()
-    environment = {
-        "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
-        "SCHEMA_REGISTRY_URL": stack.registry_url,
-        "SYNCLINE_DATA": str(tmp_path / "data"),
-        **SECRETS,
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    use(stack, tmp_path, SECRETS, monkeypatch)
 
     def arrived() -> dict[str, str]:
         """Address to the name of the account, of the contacts in Salesforce."""
@@ -82,11 +84,7 @@ def test_contacts_wait_for_the_account_of_their_company_and_hold_up_nobody(
         }
 
     with serving(hubspot, sales) as urls:
-        for name, text in FILES.items():
-            file = tmp_path / "config" / f"{name}.yaml"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text.format(**urls))
-        syncline("apply", str(tmp_path / "config"), "--yes")
+        applied(tmp_path / "config", FILES, urls)
         with process(tmp_path, "streams"), process(tmp_path, "connectors"):
             syncline("run", "start", "contacts", "--wait", "0")
             acme = {email: company for email, company in people.items() if company == "ACME"}

@@ -12,8 +12,8 @@ from simulators.portal import Contact, Lead
 from syncline.previewing import TITLES
 from syncline.stack import Stack
 from tests.e2e.gateway_world import until
-from tests.e2e.test_more_platforms import SEEDED_MS, process, serving, syncline
-from tests.e2e.test_references import FILES, SECRETS
+from tests.e2e.test_more_platforms import SEEDED_MS, process, serving, syncline, use
+from tests.e2e.test_references import FILES, SECRETS, applied
 
 WAIT_S = 240.0
 PEOPLE = 20
@@ -47,14 +47,7 @@ def test_after_forget_everybody_is_matched_anew_and_nobody_is_there_twice(
     ]
     sales = Salesforce()
     stack = fresh_stack()
-    environment = {
-        "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
-        "SCHEMA_REGISTRY_URL": stack.registry_url,
-        "SYNCLINE_DATA": str(tmp_path / "data"),
-        **SECRETS,
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    use(stack, tmp_path, SECRETS, monkeypatch)
     everybody = {f"{n}@example.com": f"L{n}" for n in range(PEOPLE)}
 
     def leads() -> dict[str, str]:
@@ -65,11 +58,7 @@ def test_after_forget_everybody_is_matched_anew_and_nobody_is_there_twice(
 
     with serving(HubSpot(contacts), sales) as urls:
         connections = {name: text for name, text in FILES.items() if name.startswith("conn")}
-        for name, text in (connections | SYNC).items():
-            file = tmp_path / "config" / f"{name}.yaml"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text.format(**urls))
-        syncline("apply", str(tmp_path / "config"), "--yes")
+        applied(tmp_path / "config", connections | SYNC, urls)
         with process(tmp_path, "streams"), process(tmp_path, "connectors"):
             syncline("run", "start", "leads", "--wait", "0")
             until(lambda: leads() == everybody, "all are there", WAIT_S)
