@@ -22,6 +22,14 @@ settings.register_profile("search", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` has two workers: one for all that is end to end, which waits more than it
+    computes and shares one Kafka, and one for the rest."""
+    for item in items:
+        end_to_end = "e2e" in item.path.parts
+        item.add_marker(pytest.mark.xdist_group("end to end" if end_to_end else "the rest"))
+
+
 @pytest.fixture(autouse=True)
 def logs_as_ever() -> Iterator[None]:
     """A command that runs inside of a test sets up the logs of all tests after it."""
