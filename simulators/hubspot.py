@@ -1,4 +1,4 @@
-"""A HubSpot portal: contacts and companies over CRM v3, and the webhooks of contacts.
+"""A HubSpot portal: contacts, companies, deals over CRM v3, associations, webhooks of contacts.
 
 Behaves as these pages say (read 2026-08, except where a sentence below says otherwise)
 - https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide: list, batch calls,
@@ -6,6 +6,8 @@ Behaves as these pages say (read 2026-08, except where a sentence below says oth
 - https://developers.hubspot.com/docs/api/crm/search: hubspot_search.py
 - https://developers.hubspot.com/docs/api-reference/error-handling: error bodies
 - https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines: limits, headers
+- https://developers.hubspot.com/docs/api-reference/crm-associations-v4/guide: associations in
+  batches of 2,000 pairs, one primary company
 - https://developers.hubspot.com/docs/api/webhooks: hubspot_webhooks.py
 - https://developers.hubspot.com/docs/api-reference/auth-oauth-v1/tokens/post-oauth-v1-token: tokens
   of an authorised app last 1,800 s; refreshing them counts in no window here
@@ -33,13 +35,18 @@ import msgspec
 from simulators import hubspot_search as search
 from simulators.hubspot_shapes import (
     ADDRESS,
+    ASSOCIATIONS,
     DEFAULT_PROPERTIES,
     OWN,
+    PRIMARY,
     STAGES,
     STAMPS,
+    STEMS,
     CustomEvent,
     Input,
     Inputs,
+    Pair,
+    Pairs,
     Problem,
     Property,
     Read,
@@ -62,7 +69,8 @@ from simulators.store import Index, Obj, Store
 
 BATCH_MAX = 100
 EVENTS_MAX = 500
-KIND = "(contacts|companies)"
+KIND = "(contacts|companies|deals)"
+PAIRS_MAX = 2_000
 PAGE_MAX = 100
 
 
@@ -86,8 +94,9 @@ class HubSpot(Platform):
         ("GET", rf"/crm/v3/objects/{KIND}/([^/]+)", "read_one"),
         ("PATCH", rf"/crm/v3/objects/{KIND}/([^/]+)", "update_one"),
         ("DELETE", rf"/crm/v3/objects/{KIND}/([^/]+)", "archive_one"),
-        ("GET", r"/crm/v3/properties/(contact|compan)(?:s|ies|y)?", "list_properties"),
-        ("POST", r"/crm/v3/properties/(contact|compan)(?:s|ies|y)?", "create_property"),
+        ("GET", r"/crm/v3/properties/(contact|compan|deal)(?:s|ies|y)?", "list_properties"),
+        ("POST", r"/crm/v3/properties/(contact|compan|deal)(?:s|ies|y)?", "create_property"),
+        ("POST", rf"/crm/v4/associations/{KIND}/{KIND}/batch/create", "associate"),
         ("GET", r"/account-info/v3/details", "account"),
         ("POST", r"/oauth/v1/token", "log_in"),
         ("POST", r"/events/v3/send/batch", "send_events"),
@@ -123,8 +132,11 @@ class HubSpot(Platform):
         ]
         stores = {
             kind: Store({name: Index(str.lower), **{u: Index() for u in unique}}, name)
-            for kind, name in (("contacts", "email"), ("companies", "domain"))
-        }
+            for kind, name in (
+                ("contacts", "email"), ("companies", "domain"), ("deals", "dealname")
+            )
+        }  # fmt: skip
+        stores["associations"] = Store({"pair": Index(), "start": Index()}, "pair")
         super().__init__(stores, windows, seed=seed, quota=quota, script=script)
         self._contacts, self._next_id, self._expired = contacts, FIRST_ID, False
         self.events = Events(self)
@@ -306,10 +318,10 @@ class HubSpot(Platform):
         return Answer(200, body)
 
     def list_properties(self, call: Call, stem: str) -> Answer:
-        return Answer(200, {"results": list(self.properties[_of(stem)].values())})
+        return Answer(200, {"results": list(self.properties[STEMS[stem]].values())})
 
     def create_property(self, call: Call, stem: str) -> Answer:
-        kind = _of(stem)
+        kind = STEMS[stem]
         made = msgspec.json.decode(call.body, type=Property)
         if made.name in self.properties[kind]:
             words = f"A property named {made.name!r} already exists."
@@ -495,6 +507,52 @@ class HubSpot(Platform):
             if kind == "contacts":
                 self.events.deleted(call, obj, source)
 
+    def associate(self, call: Call, start: str, end: str) -> Answer:
+        """Pairs by their ids. An object that is not there refuses its pair alone (our reading)."""
+        pairs = msgspec.json.decode(call.body, type=Pairs).inputs
+        if not 1 <= len(pairs) <= PAIRS_MAX:
+            words = f"between 1 and {PAIRS_MAX} pairs, not {len(pairs)}"
+            raise Refused(self._invalid(call, words))
+        known = ASSOCIATIONS.get((start, end), ())
+        for pair in pairs:
+            if not pair.types or any(kind.associationTypeId not in known for kind in pair.types):
+                words = f"not an association type from {start} to {end}"
+                raise Refused(self._invalid(call, words))
+        results: list[dict[str, Any]] = []
+        errors: list[dict[str, Any]] = []
+        for row, pair in enumerate(pairs):
+            first, second = str(pair.start.id), str(pair.to.id)
+            ends = {"fromObjectId": first, "toObjectId": second}
+            if self._find(start, first, None) is None or self._find(end, second, None) is None:
+                self.rows["refused"] += 1
+                words = f"No {start} {first}, or no {end} {second}"
+                problem = Problem("OBJECT_NOT_FOUND", words, "", "OBJECT_NOT_FOUND", 404)
+                errors.append(error_of(problem, {name: [value] for name, value in ends.items()}))
+                continue
+            self._pair(call, row, start, end, pair)
+            results.append(ends | {"fromObjectTypeId": "", "toObjectTypeId": "", "labels": []})
+        self.rows["written"] += len(results)
+        return self._batch(call, call.struck.edit(results), errors, 201)
+
+    def _pair(self, call: Call, row: int, start: str, end: str, pair: Pair) -> None:
+        """One association; a company that is made the primary one takes the place of another."""
+        store = self.stores["associations"]
+        begins = f"{start}/{pair.start.id}>{end}"
+        name = f"{begins}/{pair.to.id}"
+        primary = any(kind.associationTypeId in PRIMARY for kind in pair.types)
+        if primary:
+            for other in store.indexes["start"].find(begins):
+                if other.values.get("primary") and other.values["pair"] != name:
+                    store.update(call, row, other, {"primary": None})
+        values: dict[str, Any] = {"pair": name, "start": begins}
+        if primary:
+            values["primary"] = "true"
+        if (known := store.indexes["pair"].first(name)) is not None:
+            store.update(call, row, known, values)
+            return
+        store.create(call, row, str(self._next_id), values)
+        self._next_id += 1
+
     def send_events(self, call: Call) -> Answer:
         """Custom events, as https://developers.hubspot.com/docs/api-reference/events-send-event-completions-v3/guide
         says: one that is not well formed refuses the call, one whose `uuid` is known is dropped."""
@@ -606,10 +664,6 @@ class HubSpot(Platform):
 
     def malformed(self, call: Call, problem: Exception) -> Answer:
         return self._invalid(call, f"Invalid input JSON: {problem}")
-
-
-def _of(stem: str) -> str:
-    return "contacts" if stem == "contact" else "companies"
 
 
 def _plain(properties: Mapping[str, Property]) -> frozenset[str]:

@@ -35,11 +35,28 @@ SOURCES = (
     "OFFLINE",
     "PAID_SOCIAL",
 )
-STAMPS = {"contacts": "lastmodifieddate", "companies": "hs_lastmodifieddate"}
+STAMPS = {
+    "contacts": "lastmodifieddate", "companies": "hs_lastmodifieddate",
+    "deals": "hs_lastmodifieddate",
+}  # fmt: skip
+STEMS = {"contact": "contacts", "compan": "companies", "deal": "deals"}
 OWN = ("createdate", "hs_object_id", *STAMPS.values())  # HubSpot's own: no caller may write them
 DEFAULT_PROPERTIES = {
     "contacts": ("email", "firstname", "lastname"), "companies": ("name", "domain"),
+    "deals": ("dealname", "amount", "dealstage", "closedate", "pipeline"),
 }  # fmt: skip
+DEAL_STAGES = (
+    "appointmentscheduled", "qualifiedtobuy", "presentationscheduled", "decisionmakerboughtin",
+    "contractsent", "closedwon", "closedlost",
+)  # fmt: skip
+PRIMARY = frozenset({1, 5})
+"""Association types that say "primary company"."""
+ASSOCIATIONS = {
+    ("contacts", "companies"): (1, 279),
+    ("deals", "companies"): (5, 341),
+    ("deals", "contacts"): (3,),
+}
+"""Types that HubSpot defines itself, of the pairs that are here."""
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")  # what the portal takes for an address: very little
 
 
@@ -73,6 +90,25 @@ class Read(msgspec.Struct):
     inputs: list[Input]
     properties: list[str] = []
     idProperty: str | None = None  # noqa: N815
+
+
+class End(msgspec.Struct):
+    id: str | int
+
+
+class Kind(msgspec.Struct):
+    associationTypeId: int  # noqa: N815
+    associationCategory: str = ""  # noqa: N815
+
+
+class Pair(msgspec.Struct, rename={"start": "from"}):
+    start: End
+    to: End
+    types: list[Kind] = []
+
+
+class Pairs(msgspec.Struct):
+    inputs: list[Pair]
 
 
 class CustomEvent(msgspec.Struct):
@@ -111,16 +147,22 @@ NAMED = {
         "email", "firstname", "lastname", "company", "phone", "jobtitle", "city", "country",
     ),
     "companies": ("name", "domain", "phone", "city", "country"),
+    "deals": ("dealname", "pipeline", "description"),
 }  # fmt: skip
 
 
 def properties_of(kind: str, unique: Iterable[str]) -> dict[str, Property]:
-    """Of contacts or companies."""
+    """Of contacts, companies or deals."""
     made = [Property(name) for name in NAMED[kind]]
     if kind == "contacts":
         made += [_choice("hs_analytics_source", SOURCES)]
-    made += [_choice("lifecyclestage", STAGES)]
-    made += [Property("numberofemployees", type="number", field_type="number")]
+    if kind == "deals":
+        made += [_choice("dealstage", DEAL_STAGES)]
+        made += [Property("amount", type="number", field_type="number")]
+        made += [Property("closedate", type="datetime", field_type="date")]
+    else:
+        made += [_choice("lifecyclestage", STAGES)]
+        made += [Property("numberofemployees", type="number", field_type="number")]
     dates = ("createdate", STAMPS[kind])
     made += [Property(name, type="datetime", field_type="date") for name in dates]
     made += [Property("hs_object_id", type="number", field_type="number")]

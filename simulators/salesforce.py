@@ -1,4 +1,4 @@
-"""A Salesforce organisation: leads and contacts over the REST API.
+"""A Salesforce organisation: leads, contacts, accounts and opportunities over the REST API.
 
 Behaves as these pages say (read 2026-08)
 - https://developer.salesforce.com/docs/atlas.en-us.244.0.api_rest.meta/api_rest/resources_composite_sobjects_collections_upsert.htm

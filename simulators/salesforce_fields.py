@@ -9,6 +9,7 @@ Ids: 15 characters in which case counts, or 18 whose last three encode that case
 """
 
 import re
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +22,7 @@ ADDRESS = re.compile(
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 CAPITALS = {i: "1" if "A" <= chr(i) <= "Z" else "0" for i in range(128)}
-PREFIX = {"Lead": "00Q", "Contact": "003", "Account": "001"}
+PREFIX = {"Lead": "00Q", "Contact": "003", "Account": "001", "Opportunity": "006"}
 Error = dict[str, Any]
 
 
@@ -96,6 +97,18 @@ _ACCOUNT = (
     Field("NumberOfEmployees", "int"),
     Field("Description", "textarea", 32_000),
 )
+_STAGES = (
+    "Prospecting", "Qualification", "Proposal/Price Quote", "Negotiation/Review", "Closed Won",
+    "Closed Lost",
+)  # fmt: skip
+_OPPORTUNITY = (
+    Field("Name", "string", 120, nillable=False),
+    msgspec.structs.replace(_picklist("StageName", *_STAGES), nillable=False),
+    Field("CloseDate", "date", nillable=False),
+    Field("Amount", "currency"),
+    Field("AccountId", "reference", 18),
+    Field("Description", "textarea", 32_000),
+)
 EXTERNAL_ID = Field(
     "Syncline_Id__c",
     "string",
@@ -112,13 +125,14 @@ FIELDS = {
         ("Lead", (*_PERSON, *_LEAD)),
         ("Contact", (*_PERSON, *_CONTACT)),
         ("Account", _ACCOUNT),
+        ("Opportunity", _OPPORTUNITY),
     )
 }
 REQUIRED = {
     kind: [f.name for f in fields.values() if not f.nillable and not f.defaulted_on_create]
     for kind, fields in FIELDS.items()
 }
-NAMED_BY = {kind: "Name" if kind == "Account" else "Email" for kind in FIELDS}
+NAMED_BY = {kind: "Name" if "Name" in fields else "Email" for kind, fields in FIELDS.items()}
 """The field by which tests, and the questions of connectors, find a record."""
 _LENGTHS = {  # writable text: the checks of these need no look at the field
     kind: {f.name: f.length for f in fields.values() if f.length and f.createable}
@@ -230,6 +244,20 @@ def _rare(kind: str, name: str, value: Any) -> tuple[str, Any, Error | None]:
                 ),
             )
         return known, number, None
+    if field.type == "currency":
+        try:
+            return known, float(value), None
+        except (TypeError, ValueError):
+            raise Mistyped(
+                f"Cannot deserialize instance of currency from VALUE_STRING value {value}"
+            ) from None
+    if field.type == "date":
+        try:
+            return known, date.fromisoformat(value).isoformat(), None
+        except (TypeError, ValueError):
+            raise Mistyped(
+                f"Cannot deserialize instance of date from VALUE_STRING value {value}"
+            ) from None
     if isinstance(value, dict | list):
         raise Mistyped(f"Cannot deserialize instance of {field.type} from START_OBJECT value")
     text = (str(value).lower() if isinstance(value, bool) else str(value)).strip()

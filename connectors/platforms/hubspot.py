@@ -1,4 +1,4 @@
-"""HubSpot: contacts and companies out (source) and in (sink), custom events in.
+"""HubSpot: contacts, companies, deals out (source) and in (sink); associations, custom events in.
 
 API      CRM v3, https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/guide (2026-03)
 Quotas   ratelimits/registry/hubspot.json: read, search, write
@@ -42,11 +42,16 @@ from connectors.outcome import (
     TooLarge,
     Written,
 )
+from connectors.platforms import hubspot_associations as associations
 from connectors.platforms import hubspot_events as events
 from connectors.platforms import hubspot_search as search
 from ratelimits.headers import retry_after_s
 
-OBJECTS = {"contact": "/crm/v3/objects/contacts", "company": "/crm/v3/objects/companies"}
+OBJECTS = {
+    "contact": "/crm/v3/objects/contacts",
+    "company": "/crm/v3/objects/companies",
+    "deal": "/crm/v3/objects/deals",
+}
 PAGE_RECORDS = 100  # page "Contacts", list: limit at most 100
 PASSING = frozenset({423, 502, 503, 504, 521, 522, 523, 524, 525, 526})  # page "Error handling"
 
@@ -101,7 +106,7 @@ class HubSpot:
                 name: ObjectSpec(
                     kind="state",
                     repeat="safe",
-                    batch_rows_max=100,  # pages "Contacts", "Companies", batch upsert: 100 inputs
+                    batch_rows_max=100,  # pages "Contacts", "Companies", "Deals", batch upsert: 100
                     key_field="syncline_id",
                     key_option="key_property",
                     match_quota="search",
@@ -109,6 +114,7 @@ class HubSpot:
                 )
                 for name in OBJECTS
             },
+            **dict.fromkeys(associations.KINDS, associations.ASSOCIATION),
             "event": events.EVENT,
         },
         fetchable=frozenset(OBJECTS),
@@ -143,6 +149,8 @@ class HubSpot:
                 return await self._search(request)
             case FieldsOf(object_type="event"):
                 return events.fields()
+            case FieldsOf(object_type=kind) if kind in associations.KINDS:
+                return associations.fields()
             case FieldsOf(object_type=kind):
                 path = OBJECTS[kind].replace("objects", "properties")
                 return self._page(await self._call("GET", path), raw_id="name")
@@ -200,9 +208,12 @@ class HubSpot:
         return {name: _text(value) for name, value in row.fields.items()}
 
     async def upload_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
-        """Upsert on our unique property, or update by id where the id is known; events are sent."""
+        """Upsert on our unique property, or update by id where the id is known; objects are
+        associated; events are sent."""
         if object_type == "event":
             return await self._tell(rows)
+        if object_type in associations.KINDS:
+            return await self._associate(object_type, rows)
         key = self.config.key_property
         by_id = bool(rows[0].object_id)
         inputs = [
@@ -235,6 +246,25 @@ class HubSpot:
             refused = self.handle_error(error)
             return [refused if isinstance(said, Accepted) else said for said in outcomes]
         return outcomes
+
+    async def _associate(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        """Pairs of objects. What is no pair is parked, and the others go."""
+        outcomes: list[Outcome | None] = [associations.problem(row) for row in rows]
+        pairs = [row for row, said in zip(rows, outcomes, strict=True) if said is None]
+        if pairs:
+            said = iter(await self._paired(object_type, pairs))
+            outcomes = [one if one is not None else next(said) for one in outcomes]
+        return [one for one in outcomes if one is not None]
+
+    async def _paired(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        inputs = associations.body(object_type, rows)
+        try:
+            raw = await self._call("POST", associations.path(object_type), inputs)
+            return associations.verdicts(rows, msgspec.json.decode(raw))
+        except PlatformError as error:
+            return [self.handle_error(error)] * len(rows)
+        except msgspec.DecodeError:  # a 200 of something between us and HubSpot
+            return [Retry("the answer is no JSON")] * len(rows)
 
     def _verdicts(self, rows: Sequence[Row], answer: dict[str, Any]) -> list[Outcome]:
         """Matched by trace id, our key or the id; a row that is nowhere was not written."""

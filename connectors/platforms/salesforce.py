@@ -1,4 +1,5 @@
-"""Salesforce: leads, contacts and accounts out (source) and in (sink), by upsert on an external id.
+"""Salesforce: leads, contacts, accounts and opportunities out (source) and in (sink), by upsert on
+an external id.
 
 API      REST v59, sObject Collections, https://developer.salesforce.com/docs/atlas.en-us.244.0.api_rest.meta/api_rest/resources_composite_sobjects_collections_upsert.htm
 Quotas   ratelimits/registry/salesforce.json: api (rolling 24 h), long (25 slow requests at once)
@@ -48,7 +49,7 @@ from connectors.platforms.salesforce_soql import (
 JOBS = "/jobs/ingest"
 PASSING_ROWS = frozenset({"UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "TOO_MANY_APEX_REQUESTS"})
 PAGE_RECORDS = 2000  # REST resource "Query": records of one answer
-OBJECTS = ("Lead", "Contact", "Account")
+OBJECTS = ("Lead", "Contact", "Account", "Opportunity")
 ROWS_MAX = 200  # sObject Collections: up to 200 records a call
 
 
