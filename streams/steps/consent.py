@@ -9,7 +9,7 @@ what is queued for the person, and waits behind nothing that was refused.
 from typing import Any
 
 from schemas.events import EventKind, PlatformEvent
-from streams.steps.catalog import Plan, Shaped
+from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Row, Values
 from streams.steps.values import along, drop, stamp_at, timed
 from streams.steps.work import Work
@@ -23,6 +23,7 @@ __all__ = [
     "heard_last",
     "only_what_it_sets",
     "overlay",
+    "standing_no",
 ]
 
 SUPPRESSING = frozenset((EventKind.unsubscribed.value, EventKind.bounced.value))
@@ -88,19 +89,26 @@ def alone(plan: Plan, row: Row) -> None:
         drop(row.fields, name)
 
 
+def standing_no(work: Work, plan: Plan) -> str:
+    """The person's last word, if it is a no that the sync answers; else nothing."""
+    latest = work.person.consent[1]
+    return latest if latest in SUPPRESSING and latest in plan.kinds else ""
+
+
 def only_what_it_sets(
-    work: Work, plan: Plan, there: Destination, row: Row, event: PlatformEvent, shaped: Shaped
+    work: Work, plan: Plan, there: Destination, row: Row, kind: str, stamp: int
 ) -> bool:  # fmt: skip
     """The mapping gives no row, or the object is gone: what the kind sets goes out alone, if there
-    is something at the destination that it could concern -> whether it does."""
-    gone = event.kind is EventKind.deleted
-    if not gone and shaped.fields is not None and not shaped.errors:
-        return False
+    is, or may be, something at the destination that it could concern -> whether it does."""
     waits = any(state.next is not None for state in there.syncs.values())
-    if not (there.object_id or there.written.values or there.out or waits):
+    if not (there.object_id or there.written.values or there.out or waits or there.maybe):
         return False
-    row.fields = Values(stamp_at(event.occurred_ms, event.object_key), dict[str, object]())
-    overlay(work, plan, there, row, event.kind.value)
+    row.urgent |= kind in SUPPRESSING
+    row.fields = Values(stamp, dict[str, object]())
+    overlay(work, plan, there, row, kind)
     if row.fields.values:
-        along(row.fields, there.written, plan.always)
+        written = there.written
+        maybe = timed(there.maybe, {name: written.time(name) for name in there.maybe})
+        along(row.fields, maybe, plan.always)
+        along(row.fields, written, plan.always)
     return bool(row.fields.values)

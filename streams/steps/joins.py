@@ -149,10 +149,14 @@ def take_in(work: Work, moved: Moved) -> None:
         return  # where the person it goes to has gone, or has come back from
     asked = JoinAsked(moved.join_id, moved.into, moved.why, moved.who)
     _tell(work, JournalKind.joined, moved.person, asked)
+    differ = work.person.consent != theirs.consent
     _become_one(work, joins, moved, theirs)
     for fact in (f for there in theirs.destinations.values() for f in there.facts.values()):
         facts.park_again(work, fact)
-    _decide_anew(work, moved, theirs.sources, force=False)
+    if differ:  # what stands there of either must hear the last word
+        _decide_anew(work, moved, work.person.sources, force=False, word=work.person.consent[1])
+    else:
+        _decide_anew(work, moved, theirs.sources, force=False)
     go_on(work)
 
 
@@ -324,6 +328,7 @@ def _one_destination(work: Work, mine: Destination, theirs: Destination) -> None
     for name, writes in theirs.sent.items():
         mine.sent[name] = sorted([*mine.sent.get(name, ()), *writes], key=lambda own: own.sent_ms)
     mine.facts |= theirs.facts
+    mine.maybe = {**theirs.maybe, **mine.maybe}
     for name, state in theirs.syncs.items():
         _one_sync(work, mine, name, mine.syncs.setdefault(name, SyncState()), state)
     for row in _waiting(mine):
@@ -471,8 +476,11 @@ def _map_next_again(work: Work) -> None:
             map_again(work, plan, there, row, invalid=False)
 
 
-def _decide_anew(work: Work, moved: Moved, keys: Iterable[str], *, force: bool) -> None:
-    """One record of its own for each sync that one of these objects has come through."""
+def _decide_anew(
+    work: Work, moved: Moved, keys: Iterable[str], *, force: bool, word: str = ""
+) -> None:  # fmt: skip
+    """One record of its own for each sync that one of these objects has come through. `word`: the
+    last one on consent, where it is news for one of those that became one."""
     keys = set(keys)
     for name in work.catalog.names():
         plan = work.plan(name, "")
@@ -481,7 +489,10 @@ def _decide_anew(work: Work, moved: Moved, keys: Iterable[str], *, force: bool) 
         speak = [k for k, s in work.person.sources.items() if k in keys and name in s.decided]
         row_id = derive("joined", moved.join_id, name, work.key, str(work.person.seq))
         why = f"joined: {moved.why}"
-        say_again(work, plan, speak, row_id, moved.join_id, why=why, by=moved.who, force=force)
+        say_again(
+            work, plan, speak, row_id, moved.join_id, why=why, by=moved.who, force=force,
+            word=word if word in plan.kinds else "",
+        )  # fmt: skip
     _advance_all(work)
     for target in [t for t, there in work.person.destinations.items() if there.blank()]:
         del work.person.destinations[target]

@@ -209,6 +209,8 @@ class Destination(Struct, array_like=True):
     """By row id."""
     also: list[str] = field(default_factory=list[str])
     """Other objects of the person there, from before a join: nothing is written to them."""
+    maybe: dict[str, Any] = field(default_factory=dict[str, Any])
+    """By what to find the object that a row may have made that was never answered."""
 
     def blank(self) -> bool:
         """Nothing was ever sent there, and nothing is to be."""

@@ -50,7 +50,7 @@ def _answers(row: Row, outcome: RecordOutcome) -> bool:
 def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutcome) -> None:
     match outcome.kind:
         case OutcomeKind.written | OutcomeKind.unchanged | OutcomeKind.accepted:
-            there.written = fold(there.written, row.fields)
+            there.written, there.maybe = fold(there.written, row.fields), {}
             if outcome.kind is OutcomeKind.unchanged:
                 withdraw(there, row.row_id)  # equal already: there is nothing to tell
             _noted(work, row, Standing(outcome.kind.value), outcome)
@@ -65,7 +65,7 @@ def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutco
                 request_id=outcome.request_id, position=outcome.position,
             )  # fmt: skip
         case OutcomeKind.unknown:
-            forget(there.written, row.fields.values)
+            _may_stand_there(work, there, row)
             owe(
                 work, there, row, Stage.upload, outcome.code or "unknown", "",
                 outcome.words or "sent, no answer, and it could not be read back",
@@ -74,7 +74,7 @@ def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutco
         case OutcomeKind.returned:
             # "Not tried" is what the worker knows; one that died before it may have tried.
             if not row.look:
-                forget(there.written, row.fields.values)
+                _may_stand_there(work, there, row)
             if _recalled(outcome):
                 withdraw(there, row.row_id)
             _given_back(work, row, outcome)
@@ -86,6 +86,16 @@ def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutco
                 state.next = row if state.next is None else merge(work, row, state.next)
         case _:
             assert_never(outcome.kind)
+
+
+def _may_stand_there(work: Work, there: Destination, row: Row) -> None:
+    """Nobody knows whether the row was written: its values are sent again, and by those that name
+    its object it is found, whatever the source says by then."""
+    forget(there.written, row.fields.values)
+    plan = work.plan(row.sync, row.run)
+    if plan is not None:
+        values = row.fields.values
+        there.maybe |= {name: values[name] for name in plan.always if name in values}
 
 
 def _settle_fact(work: Work, there: Destination, row: Row, outcome: RecordOutcome) -> None:

@@ -23,6 +23,7 @@ from streams.steps.consent import (
     hear,
     only_what_it_sets,
     overlay,
+    standing_no,
 )
 from streams.steps.echo import (
     ROUNDS_MAX,
@@ -48,7 +49,7 @@ from streams.steps.reading import (
 )
 from streams.steps.rows import Destination, Row, Source, Values
 from streams.steps.sending import advance, mended, offer, owe
-from streams.steps.values import OBJECT_BITS, fold, overrule, patch, stamp_of, timed
+from streams.steps.values import OBJECT_BITS, fold, overrule, patch, stamp_at, stamp_of, timed
 from streams.steps.work import Work, without_values
 
 __all__ = ["decide", "map_again", "park_unshaped", "say_again"]
@@ -75,6 +76,7 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
         source.became
         and source.gone_ms < event.occurred_ms <= event.received_ms + FUTURE_MS
         and event.kind not in NOT_FOLLOWED
+        and event.kind not in audience.LISTED
     ):
         source.became = ""  # its address is given back: it lives again
     stale, doubtful, turns = False, len(source.doubts), list[Turn]()
@@ -183,22 +185,27 @@ def _decide_waiting(work: Work, source: Source) -> None:
                 _decide_for(work, plan, source, row, event)
 
 
-def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: bool) -> None:
+def map_again(
+    work: Work, plan: Plan, there: Destination, row: Row, *, invalid: bool, word: str = ""
+) -> None:  # fmt: skip
     """Decide a row anew from what is known now: it was owed, and has been released.
 
     `invalid`: our own checks refused it, for what its object says. What the destination refused
     may carry values of all the person's objects that came through this sync: they all speak again.
+    `word`: the last one on consent, where it is news for the destination. Where no object gives a
+    row, that word goes out alone, as a no that stands always does.
     """
     work.person.seq += 1
     row.seq = work.person.seq
-    own = work.person.sources.get(row.source) or Source()
+    own = work.person.sources.get(row.source)
     if plan.fact:
-        _fact_again(work, plan, there, row, own)
+        _fact_again(work, plan, there, row, own or Source())
         return
-    shaped = _said(work, plan, own, _event_again(work, row, row.source, own))
-    whole = (
-        _with_times(plan, row.source, own, shaped.fields or {}) if not shaped.errors else Values()
-    )
+    shaped, whole = Shaped(None, why="no object says so by itself"), Values()
+    if own is not None:
+        shaped = _said(work, plan, own, _event_again(work, row, row.source, own))
+    if own is not None and not shaped.errors:
+        whole = _with_times(plan, row.source, own, shaped.fields or {})
     for key, source in work.person.sources.items():
         if invalid or key == row.source or plan.sync not in source.decided or source.became:
             continue
@@ -206,19 +213,30 @@ def map_again(work: Work, plan: Plan, there: Destination, row: Row, *, invalid: 
         if other.fields and not other.errors:
             whole = fold(_with_times(plan, key, source, other.fields), whole)
     valid = shaped.fields is not None and not shaped.errors
+    word = word or standing_no(work, plan)
     if whole.values:
         shaped = Shaped(whole.values)
-    _take(work, plan, there, row, shaped, whole, valid=valid)
+    elif word and not invalid:
+        stamp = work.person.consent[0]
+        if only_what_it_sets(work, plan, there, row, word, stamp):
+            offer(work, plan, there, row)
+            advance(work, there)
+            return
+    _take(work, plan, there, row, shaped, whole, valid=valid, kind=word)
 
 
 def say_again(
     work: Work, plan: Plan, keys: Iterable[str], row_id: str, event_id: str,
-    *, why: str, by: str, force: bool,
+    *, why: str, by: str, force: bool, word: str = "",
 ) -> bool:  # fmt: skip
     """What these objects of the person say now, as one new record of the sync -> whether any of
-    them speaks. `keys`: of objects that are known."""
+    them speaks, or what the person said of consent does. `keys`: of objects that are known;
+    `word`: as in `map_again`."""
     sources = work.person.sources
-    known = {key: sources[key].known.newest() for key in keys if not sources[key].became}
+    told = {key: sources[key].known.newest() for key in keys}
+    known = {key: at_ms for key, at_ms in told.items() if not sources[key].became}
+    if not known and (word or standing_no(work, plan)):
+        known = told
     if not known:
         return False
     there = work.person.destinations.setdefault(plan.target, Destination())
@@ -228,7 +246,7 @@ def say_again(
         force=force,
     )  # fmt: skip
     work.note(row, Standing.waiting, "resent", reason=why, by=by)
-    map_again(work, plan, there, row, invalid=False)
+    map_again(work, plan, there, row, invalid=False, word=word)
     return True
 
 
@@ -321,11 +339,15 @@ def _decide_for(
         shaped = Shaped(shaped.fields, (FieldError("validate", turn.field, "goes_round", words),))
     if answered_by(plan, event):
         row.urgent = event.kind.value in SUPPRESSING
-        if only_what_it_sets(work, plan, there, row, event, shaped):
+        gone = event.kind is EventKind.deleted
+        stamp = stamp_at(event.occurred_ms, event.object_key)
+        if (gone or shaped.fields is None or shaped.errors) and only_what_it_sets(
+            work, plan, there, row, event.kind.value, stamp
+        ):
             offer(work, plan, there, row)
             advance(work, there)
             return
-        if event.kind is EventKind.deleted:
+        if gone:
             work.note(row, Standing.filtered, "nothing_there")
             return
     _take(work, plan, there, row, shaped, fields, valid=True, kind=event.kind.value)

@@ -68,9 +68,13 @@ class Persons:
         return merged or person in self.ever or not homes.isdisjoint(self.ever)
 
     def held(self, world: World, kind: str, person: str) -> str:
-        """Object at a destination that is written for them: their own, or the first one brought."""
+        """Object at a destination that is written for them: their own, or the first one brought.
+
+        One that was made for somebody who has parted since is theirs again, whoever used it."""
         platform = world.platforms["salesforce" if kind == "Lead" else "mailchimp"]
-        own = platform.used.get((kind, person))
+        own = platform.used.get((kind, person), "")
+        if self.root(own.removeprefix("id-")) != self.root(person):
+            own = ""
         brought = (self.held(world, kind, p) for p, to in self.moved.items() if to == person)
         return own or next((object_id for object_id in brought if object_id), "")
 

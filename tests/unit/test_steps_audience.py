@@ -13,6 +13,7 @@ from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
 from schemas.journal import JournalEntry, JournalKind, RowNote, Standing
 from schemas.outcomes import OutcomeKind
 from streams.steps.catalog import Catalog
+from streams.steps.rows import pack
 from tests.simulation.definitions import SYNCS, catalog
 from tests.unit import steps_kit, test_steps_runs
 from tests.unit.steps_kit import ANN
@@ -282,3 +283,14 @@ def test_at_least_one_part_is_handed_out(room: int) -> None:
     desk.options = {"parts": 2, "credit": room}
     desk.started()
     assert len(desk.events) == (4 if room < 5 else 8)
+
+
+def test_a_list_does_not_bring_an_object_back_to_life_that_is_another_one_now() -> None:
+    desk = Desk().on_list(Change.joins, 1_000).event(ANN, 1_100)
+    person = desk.person
+    source = person.sources["hub:contact:1"]
+    source.became, source.gone_ms = "hub:contact:2", 1_200
+    desk.rows[desk.who] = pack(person)
+    desk.on_list(Change.joins, 2_000)
+    assert desk.last() == ("filtered", "object_merged")
+    assert desk.person.sources["hub:contact:1"].became == "hub:contact:2"

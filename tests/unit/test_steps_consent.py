@@ -138,3 +138,39 @@ def test_the_last_yes_counts_though_a_no_of_who_was_joined_stands_there_as_newer
     there.rows[there.who] = pack(person)
     there.account(open=True)
     assert there.sent["Status"] == "subscribed"
+
+
+def lost(kind: OutcomeKind = OutcomeKind.unknown) -> Desk:
+    """Their first row was sent and never answered; by now their address is emptied."""
+    desk = Desk(catalog_=catalog("letters")).event(ANN, 100)
+    desk.outcome(kind, desk.row, connection="mail", object_type="subscriber", sync="letters")
+    [parked] = [record for record in desk.parked.values() if record]
+    desk.event({"email": None}, 150, thin=True)
+    return desk.act(ActKind.release, targets=desk.target(parked), sync="letters")
+
+
+def test_a_no_goes_to_the_address_that_a_row_without_an_answer_was_sent_to() -> None:
+    desk = lost()
+    assert desk.told == ["waiting", "filtered"]
+    desk.event({}, 200, kind=EventKind.unsubscribed, thin=True)
+    assert desk.sent == {"STATUS": "unsubscribed", "email_address": "ann@x.io"}
+
+
+def test_a_no_to_somebody_who_never_was_there_goes_nowhere() -> None:
+    desk = lost(OutcomeKind.parked).event({}, 200, kind=EventKind.unsubscribed, thin=True)
+    assert (desk.out, desk.told) == ([], ["filtered"])
+
+
+def test_a_no_that_was_refused_goes_out_again_when_it_is_released() -> None:
+    """Whatever the mapping gives by then: who said so is not left subscribed."""
+    mail = {"connection": "mail", "object_type": "subscriber", "sync": "letters"}
+    desk = Desk(catalog_=catalog("letters")).event(ANN, 100)
+    desk.outcome(OutcomeKind.written, desk.row, object_id="1", **mail)
+    desk.event({"email": None}, 150, thin=True)
+    desk.event({}, 200, kind=EventKind.unsubscribed, thin=True)
+    desk.outcome(OutcomeKind.unknown, desk.row, **mail)
+    [parked] = [record for record in desk.parked.values() if record]
+    desk.act(ActKind.release, targets=desk.target(parked), sync="letters")
+    [row] = [r for s in desk.sends if isinstance(s.message, LookUp) for r in s.message.rows]
+    desk.outcome(OutcomeKind.seen, row, seen=b"{}", **mail)
+    assert (desk.row.object_id, desk.sent["STATUS"]) == ("1", "unsubscribed")

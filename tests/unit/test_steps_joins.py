@@ -421,3 +421,60 @@ def test_three_persons_in_a_circle_of_joins_become_one() -> None:
 )  # fmt: skip
 def test_keys_are_compared_as_their_connection_says(how: str, key: str, same: str) -> None:
     assert normal(key, how) == same
+
+
+MAIL = {"connection": "mail", "object_type": "subscriber", "sync": "letters"}
+
+
+def letters() -> Backbone:
+    """Ann and Bob get letters, each as a subscriber of their own."""
+    desk = Backbone("letters")
+    for number, values in ((1, ANN), (2, BOB)):
+        desk.event(values, 100, number=number).written(desk.row, f"m{number}", **MAIL)
+    return desk
+
+
+def said(desk: Backbone, kind: EventKind, at_ms: int, number: int) -> Backbone:
+    return desk.event({}, at_ms, kind=kind, thin=True, number=number)
+
+
+def letters_are(kind: ActKind) -> Act:
+    return Act(act_id=kind, kind=kind, who="eve", when_ms=1, sync="letters", values=b"{}")
+
+
+def merge_of(desk: Backbone, *, stays: int, goes: int) -> Backbone:
+    """The contact of who goes becomes that of who stays."""
+    gone = [f"hub:contact:{goes}"]
+    return desk.event({}, 300, kind=EventKind.merged, related=gone, thin=True, number=stays)
+
+
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [
+        ((EventKind.unsubscribed,), "unsubscribed"),
+        ((EventKind.unsubscribed, EventKind.subscribed), "subscribed"),
+    ],
+)
+def test_the_last_word_of_who_is_gone_is_told_to_the_subscriber_who_stays(
+    words: tuple[EventKind, ...], last: str
+) -> None:
+    desk = letters()
+    stays, goes = NUMBER[STAYS], NUMBER[GOES]
+    if last == "subscribed":
+        said(desk, EventKind.unsubscribed, 150, stays).written(desk.row, f"m{stays}", **MAIL)
+    for at_ms, kind in enumerate(words, 200):
+        said(desk, kind, at_ms, goes).written(desk.row, f"m{goes}", **MAIL)
+    merge_of(desk, stays=stays, goes=goes)
+    assert (desk.row.object_id, fields(desk.row)["STATUS"]) == (f"m{stays}", last)
+
+
+def test_a_no_that_waits_while_two_are_parted_still_goes_out_for_an_object_that_is_gone() -> None:
+    desk = letters()
+    stays, goes = NUMBER[STAYS], NUMBER[GOES]
+    desk.take((ACTS, "", letters_are(ActKind.sync_pause)))
+    said(desk, EventKind.bounced, 200, stays)
+    merge_of(desk, stays=goes, goes=stays).act(ActKind.unjoin, "", GOES)
+    assert len(desk.journal(JournalKind.join_undone)) == 1
+    desk.take((ACTS, "", letters_are(ActKind.sync_resume)))
+    sent = {row.object_id: fields(row)["STATUS"] for row in desk.rows}
+    assert sent == {"m1": "cleaned", "m2": "cleaned"}

@@ -169,3 +169,13 @@ def test_an_answer_that_comes_twice_changes_nothing() -> None:
     desk.outcome(OutcomeKind.seen, look.rows[0], seen=b"{}")  # type: ignore[arg-type]
     assert desk.out == []
     assert desk.person.destinations["sales:Lead"].out is not None
+
+
+def test_an_undoing_that_was_refused_can_be_released() -> None:
+    """It has no object of its own: what the person's objects say counts again."""
+    desk, record = released(STOOD)
+    undo(desk, record).seen({"Phone": "2", "Company": "initech"})
+    desk.outcome(OutcomeKind.parked, desk.row, code="BAD", field="Phone", words="no")
+    [parked] = [p for p in desk.parked.values() if p]
+    desk.act(ActKind.release, sync="leads", targets=desk.target(parked))
+    assert "released" in [note.code for note in desk.notes]
