@@ -20,7 +20,7 @@ from connectors.jobs import Jobs
 from connectors.lanes import Item, Lane, Lanes, Place, Stage, Taken
 from connectors.limits import Limits
 from connectors.office import Client, Office
-from connectors.outcome import Outcome, Parked, Returned, Unknown
+from connectors.outcome import Outcome, Parked, Returned, Unchanged, Unknown
 from connectors.reading import Reader
 from connectors.registry import Misconfigured
 from connectors.rows import item_of
@@ -106,6 +106,8 @@ class Account:
                 self._sent_before(item, held)
             elif fate := self._at_once(item):
                 self.settle(item, fate)
+            elif item.row.removal and not item.row.object_id and not readback.seek(self, item):
+                self.settle(item, Unchanged(""))  # nothing of it can be there
             else:
                 references.fill(self, item)
                 self.lanes.put(item, self.lane_of(item))
@@ -161,6 +163,8 @@ class Account:
             return Parked("undecodable_fields", "the row's fields are no JSON object")
         if item.spec is uploads.UNKNOWN_OBJECT:
             return Parked("unknown_object", f"{self.office.platform} has no such object type here")
+        if item.row.removal and item.row.removal not in item.spec.removals:
+            return Parked("unknown_removal", f"{self.office.platform} cannot {item.row.removal} it")
         return None
 
     def _sent_before(self, item: Item, held: Intended) -> None:
@@ -209,7 +213,7 @@ class Account:
             )  # fmt: skip
         return Lane(
             spec.write_quota, item.priority, Stage.write, taken.connection, taken.object_type, "",
-            spec.together(item.row),
+            "" if item.row.removal else spec.together(item.row), item.row.removal,
         )  # fmt: skip
 
     # ---- requests
@@ -308,7 +312,7 @@ class Account:
         if lane.stage is Stage.match:
             return matching.match
         job = len(items) > client.spec.objects[lane.object_type].batch_rows_max
-        return jobs.upload if job else uploads.upload
+        return jobs.upload if job and not lane.removal else uploads.upload
 
     def _most(self, lane: Lane) -> tuple[int, int]:
         """Rows and bytes that the next request of a lane may have."""
@@ -317,6 +321,8 @@ class Account:
         spec = objects.get(lane.object_type) or self.lanes.first(lane).spec
         if lane.stage is not Stage.write:
             return spec.match_rows_max, spec.match_bytes_max
+        if lane.removal:
+            return spec.removals[lane.removal], spec.batch_bytes_max or BYTES_MAX
         if spec.job is not None and self.jobs.takes(spec.job, spec, lane):
             return spec.job.rows_max, spec.job.bytes_max
         rows_max = min(spec.batch_rows_max, self.rows_max.get(lane.object_type, 1 << 30))

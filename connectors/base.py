@@ -30,6 +30,7 @@ __all__ = [
     "ObjectSpec",
     "Page",
     "PlatformError",
+    "RemovingConnector",
     "Row",
     "Spec",
     "field_found",
@@ -107,6 +108,10 @@ class ObjectSpec:
     """Ids that one `ByIds` may ask for."""
     job: JobSpec | None = None
     """Its connector is a `JobConnector`."""
+    removals: Mapping[str, int] = field(default_factory=dict[str, int])
+    """What can be done away with, and how many a request: `archive` (out of sight, it can come
+    back), `delete` (as people delete it there), `erase` (for good, with what is known of them).
+    Its connector is a `RemovingConnector`."""
 
     @property
     def asking_quota(self) -> str:
@@ -156,6 +161,8 @@ class Row(msgspec.Struct, frozen=True):
     fields: Fields
     """Destination field to value, as mapped; None clears."""
     occurred_ms: int = 0
+    removal: str = ""
+    """A name in `ObjectSpec.removals`: it is taken away. Empty: it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +334,19 @@ class Connector(Protocol):
 
     def handle_error(self, error: PlatformError) -> Outcome:
         """The platform's word for a failure to ours. Pure."""
+        ...
+
+
+class RemovingConnector(Connector, Protocol):
+    """One whose objects, or some of them, can be archived, deleted or erased."""
+
+    async def remove_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        """One HTTP request: at most as many rows as `removals` says, all with an `object_id` and of
+        one `removal`.
+
+        Outcomes as of `upload_batch`. What is gone already is Written: a repeat changes nothing, so
+        a lost answer is Retry. Never raises PlatformError.
+        """
         ...
 
 

@@ -51,6 +51,8 @@ class Lane(NamedTuple):
     field: str
     """What it, or what it refers to, is looked for by; empty in the write stage."""
     together: Hashable
+    removal: str = ""
+    """Of rows that are taken away; empty: they are written."""
 
 
 @dataclass(slots=True, eq=False)

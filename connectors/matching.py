@@ -52,7 +52,7 @@ async def match(
                 account.settle(item, outcome, request, position)
             case Written(object_id):
                 _adopt(account, item, object_id)
-            case _ if item.doubt:
+            case _ if item.doubt or item.row.removal:
                 readback.not_found(account, item, request, position)
             case _:
                 item.match = ""

@@ -7,14 +7,14 @@ unknown, and is parked by its person's state: it is never sent again on a guess.
 from typing import TYPE_CHECKING
 
 from connectors.lanes import Item
-from connectors.outcome import Unknown
+from connectors.outcome import Unchanged, Unknown
 from connectors.registry import Misconfigured
 from connectors.settling import Request
 
 if TYPE_CHECKING:
     from connectors.account import Account
 
-__all__ = ["LOOKS_S", "begin", "not_found"]
+__all__ = ["LOOKS_S", "begin", "not_found", "seek"]
 
 ATTEMPTS_MAX = 3
 LOOKS_S = (2.0, 10.0, 30.0)
@@ -28,7 +28,7 @@ def begin(
 ) -> None:  # fmt: skip
     """Its fate is not known. Facts cannot be looked for: nothing tells one from its like."""
     spec = item.spec
-    if spec.kind == "state" and (spec.repeat == "safe" or item.row.object_id):
+    if spec.kind == "state" and (spec.repeat == "safe" or item.row.object_id or item.row.removal):
         item.attempts += 1
         if item.attempts < ATTEMPTS_MAX:
             account.later([item], LOOKS_S[0])  # the same values once more, on the same object
@@ -60,10 +60,24 @@ def _wanted(account: "Account", item: Item) -> tuple[str, str]:
     return spec.identity_field, str(fields.get(spec.identity_field) or "").strip()
 
 
+def seek(account: "Account", item: Item) -> bool:
+    """A row that takes something away of which no id is known: it is looked for by our own key, or
+    the identity that the platform itself has, never by what others may share -> whether it can be.
+    """
+    key_field = account.office.client(item.taken.connection).key_field(item.spec)
+    identity = item.spec.identity_field
+    item.field = key_field or identity
+    item.match = item.row.person if key_field else str(item.row.fields.get(identity) or "").strip()
+    return bool(item.match)
+
+
 def not_found(account: "Account", item: Item, request: Request, position: int) -> None:
     """It does not stand there, as far as the platform can see."""
     item.looks += 1
     if item.looks < len(LOOKS_S):
         account.look_later(item, LOOKS_S[item.looks])
         return
-    account.settle(item, Unknown(f"{item.doubt}; not found when read back"), request, position)
+    if item.row.removal:
+        account.settle(item, Unchanged(""), request, position)
+    else:
+        account.settle(item, Unknown(f"{item.doubt}; not found when read back"), request, position)

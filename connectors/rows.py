@@ -37,7 +37,10 @@ def item_of(
         fields = _decode(raw["fields"])
     except msgspec.DecodeError:
         fields = None
-    row = Row(raw["row_id"], raw["person"], raw["object_id"], fields or {}, raw["occurred_ms"])
+    row = Row(
+        raw["row_id"], raw["person"], raw["object_id"], fields or {}, raw["occurred_ms"],
+        raw["removal"],
+    )  # fmt: skip
     item = Item(row, taken, spec, raw, priority=taken.priority, broken=fields is None)
     fields = row.fields
     if b'"ref"' in raw["fields"]:
@@ -47,7 +50,7 @@ def item_of(
     keys: list[Hashable] = [(target, "person", row.person)]
     if row.object_id:
         keys.append((target, "object", row.object_id))
-    elif match_field and not spec.identity_field:
+    elif match_field and not spec.identity_field and not row.removal:
         item.match = _text(fields.get(match_field))
     identity = item.match or _text(fields.get(spec.identity_field))
     if identity:

@@ -6,12 +6,12 @@ refusal never costs its neighbours.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, assert_never, cast
 
 import structlog
 
 from connectors import readback
-from connectors.base import Connector, ObjectSpec
+from connectors.base import Connector, ObjectSpec, RemovingConnector, Row
 from connectors.http import Trail
 from connectors.lanes import Item, Lane, Place
 from connectors.office import Client
@@ -50,11 +50,11 @@ async def upload(
 ) -> None:
     """Send these rows in one request. Returns when each is settled, or waits somewhere else."""
     office, rows = account.office, [item.row for item in items]
-    unsafe = items[0].spec.repeat == "unsafe"
+    unsafe = items[0].spec.repeat == "unsafe" and not lane.removal
     if unsafe:
         await account.intents.make(items, request)
     try:
-        outcomes = await client.connector.upload_batch(lane.object_type, rows)
+        outcomes = await _send(client.connector, lane, rows)
     except Exception as error:  # noqa: BLE001 - whatever a connector throws is the rows' fault at most
         log.error("connector failed", platform=office.platform, error=type(error).__name__)
         outcomes = alike(Retry(f"connector failed: {type(error).__name__}"), items)
@@ -66,6 +66,12 @@ async def upload(
             for row, outcome in zip(rows, outcomes, strict=True)
         ]
     judge(account, client.connector, lane, items, outcomes, request, of)
+
+
+async def _send(connector: Connector, lane: Lane, rows: Sequence[Row]) -> list[Outcome]:
+    if not lane.removal:
+        return await connector.upload_batch(lane.object_type, rows)
+    return await cast(RemovingConnector, connector).remove_batch(lane.object_type, rows)
 
 
 def alike(outcome: Outcome, items: Sequence[Item]) -> list[Outcome]:

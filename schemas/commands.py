@@ -43,6 +43,11 @@ class UploadRow(Message):
     fields: PersonalBytes = Field(
         description="JSON object: destination field to value; null clears; absent is left alone.",
     )
+    removal: str = Field(
+        default="",
+        description="archive, delete or erase: the object is taken away there, and `fields` only "
+        "say how it is found where no `object_id` is known. Empty: it is written.",
+    )
 
 
 class UploadBatch(Message):

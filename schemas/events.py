@@ -10,12 +10,14 @@ __all__ = ["OURS", "EventKind", "Origin", "PlatformEvent", "ResolvedRecord"]
 
 
 class EventKind(StrEnum):
-    """What kind of fact it is, in one vocabulary for all platforms. Joined and left: the audience
-    of a sync, as a list says; ours, not a platform's."""
+    """What kind of fact it is, in one vocabulary for all platforms. Forgotten: a deletion for the
+    sake of privacy. Joined and left: the audience of a sync, as a list says; ours, not a
+    platform's."""
 
     created = "created"
     updated = "updated"
     deleted = "deleted"
+    forgotten = "forgotten"
     merged = "merged"
     associated = "associated"
     subscribed = "subscribed"

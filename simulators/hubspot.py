@@ -91,6 +91,7 @@ class HubSpot(Platform):
         ("POST", rf"/crm/v3/objects/{KIND}/batch/create", "batch_create"),
         ("POST", rf"/crm/v3/objects/{KIND}/batch/update", "batch_update"),
         ("POST", rf"/crm/v3/objects/{KIND}/batch/archive", "batch_archive"),
+        ("POST", r"/crm/v3/objects/contacts/gdpr-delete", "forget"),
         ("GET", rf"/crm/v3/objects/{KIND}/([^/]+)", "read_one"),
         ("PATCH", rf"/crm/v3/objects/{KIND}/([^/]+)", "update_one"),
         ("DELETE", rf"/crm/v3/objects/{KIND}/([^/]+)", "archive_one"),
@@ -269,7 +270,7 @@ class HubSpot(Platform):
         page: list[Obj] = []
         numbered = self.stores[kind].numbered
         while place < len(numbered) and len(page) <= limit:
-            if numbered[place].archived == archived:
+            if numbered[place].archived == archived and not numbered[place].erased:
                 page.append(numbered[place])
             place += 1
         self.rows["read"] += min(len(page), limit)
@@ -350,6 +351,15 @@ class HubSpot(Platform):
         for row, given in enumerate(msgspec.json.decode(call.body, type=Inputs).inputs):
             if (obj := self._find(kind, str(given.id), None)) is not None:
                 self._archive(call, kind, row, obj, "INTEGRATION")
+        return Answer(204)
+
+    def forget(self, call: Call) -> Answer:
+        """By id; the way by address, which also blocks it, is not rebuilt."""
+        object_id = str(msgspec.json.decode(call.body)["objectId"])
+        obj = self.store.objects.get(object_id)
+        if obj is None or obj.erased:
+            raise Refused(self.not_found(call))
+        self._forget(call, 0, obj, "INTEGRATION")
         return Answer(204)
 
     def create_one(self, call: Call, kind: str) -> Answer:
@@ -507,6 +517,15 @@ class HubSpot(Platform):
             if kind == "contacts":
                 self.events.deleted(call, obj, source)
 
+    def _forget(self, call: Call, row: int, obj: Obj, source: str) -> None:
+        """For good. Page "Webhooks": `privacyDeletion` is told beside `deletion`."""
+        if call.dry:
+            return
+        if not obj.archived:
+            self.events.deleted(call, obj, source)
+        self.events.forgotten(call, obj, source)
+        self.store.erase(call, row, obj)
+
     def associate(self, call: Call, start: str, end: str) -> Answer:
         """Pairs by their ids. An object that is not there refuses its pair alone (our reading)."""
         pairs = msgspec.json.decode(call.body, type=Pairs).inputs
@@ -573,7 +592,7 @@ class HubSpot(Platform):
 
     def act(self, call: Call, acts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """`{"id", "properties"}`, `{"create": {…}}`, `{"delete": id}`, or
-        `{"merge": id, "into": id}`: in order, all now.
+        `{"forget": id}` (for good), or `{"merge": id, "into": id}`: in order, all now.
 
         -> `[{"id", "occurred_ms"}]`; an id that does not exist gives `{"error"}`.
         """
@@ -592,6 +611,8 @@ class HubSpot(Platform):
                 self._merge(call, row, gone, obj)
             elif "delete" in wish:
                 self._archive(call, "contacts", row, obj, "CRM_UI")
+            elif "forget" in wish:
+                self._forget(call, row, obj, "CRM_UI")
             else:
                 self.write(call, row, obj, dict(wish["properties"]), "CRM_UI")
             done.append({"id": obj.id, "occurred_ms": call.at_ms})
@@ -675,7 +696,7 @@ def _plain(properties: Mapping[str, Property]) -> frozenset[str]:
 
 def _named(wish: Mapping[str, Any]) -> str:
     """The contact that an act is about; of a merge the one that stays."""
-    return str(wish.get("into", wish.get("id", wish.get("delete"))))
+    return str(wish.get("into", wish.get("id", wish.get("delete", wish.get("forget")))))
 
 
 def _number(platform: HubSpot, call: Call, text: str, name: str, most: int) -> int:

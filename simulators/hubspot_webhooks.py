@@ -1,8 +1,9 @@
 """Webhooks of the simulated portal, as https://developers.hubspot.com/docs/api/webhooks says.
 
 One event per subscription and change: `contact.creation`, `contact.propertyChange` for each
-property that has a value, `contact.deletion`, `contact.merge`. Up to 100 events in a request, in no
-promised order; 5 s to answer; up to 10 retries on a broken connection and on any 4xx or 5xx.
+property that has a value, `contact.deletion`, `contact.privacyDeletion`, `contact.merge`. Up to 100
+events in a request, in no promised order; 5 s to answer; up to 10 retries on a broken connection
+and on any 4xx or 5xx.
 
 Signatures: https://developers.hubspot.com/docs/api/webhooks/validating-requests. The v1 headers go
 along always, as a portal with an older app sends them; `options.version` chooses 1, 2 or 3 (the
@@ -76,6 +77,9 @@ class Events:
 
     def deleted(self, call: "Call", obj: Obj, source: str) -> None:
         self._tell(call, obj, source, "contact.deletion", changeFlag="DELETED")
+
+    def forgotten(self, call: "Call", obj: Obj, source: str) -> None:
+        self._tell(call, obj, source, "contact.privacyDeletion", changeFlag="DELETED")
 
     def merged(self, call: "Call", gone: Obj, obj: Obj, moved: int) -> None:
         """Page "Webhooks", `*.merge`: the object that is told is the one that stays."""

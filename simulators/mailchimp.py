@@ -20,6 +20,8 @@ Our reading where the pages are silent
   `skip_duplicate_check=true` it is left out without a word
 - an unsubscribed, cleaned or archived-for-good address cannot become `subscribed` by API; `pending`
   works; other fields of it may change
+- DELETE archives; who is archived, cleaned or pending cannot be (405, as people have reported); an
+  address that was deleted for good is refused until its owner subscribes again
 - unknown merge tags are ignored; text longer than 255 characters is refused
 - tags of a call are added to those of a member; with `sync_tags` they take their place, also where
   a member of the call has none
@@ -80,6 +82,7 @@ class Mailchimp(Platform):
         ("PUT", MEMBER, "put_member"),
         ("PATCH", MEMBER, "patch_member"),
         ("DELETE", MEMBER, "archive_member"),
+        ("POST", MEMBER + "/actions/delete-permanent", "forget_member"),
         ("GET", MEMBER + "/tags", "read_tags"),
         ("POST", MEMBER + "/tags", "write_tags"),
     ]
@@ -249,6 +252,9 @@ class Mailchimp(Platform):
         if not ADDRESS.fullmatch(address):
             words = "Please provide a valid email address."
             return Problem("Invalid Resource", words, field="email_address")
+        if obj is not None and obj.erased:
+            words = f"{address} was permanently deleted and cannot be re-imported. The contact must re-subscribe to get back on the list."  # noqa: E501
+            return Problem("Forgotten Email Not Subscribed", words)
         new = obj is None or obj.archived
         wanted = (member.status or member.status_if_new) if new else member.status
         if new and wanted is None:
@@ -354,10 +360,22 @@ class Mailchimp(Platform):
 
     def read_member(self, call: Call, list_id: str, hashed: str) -> Answer:
         self.rows["read"] += 1
-        return Answer(200, self.shape(self._get(call, list_id, hashed)))
+        return Answer(200, self.shape(self._get(call, list_id, hashed, archived=True)))
 
     def archive_member(self, call: Call, list_id: str, hashed: str) -> Answer:
-        self.store.archive(call, 0, self._get(call, list_id, hashed))
+        obj = self._get(call, list_id, hashed, archived=True)
+        if obj.archived or obj.values["status"] in ("cleaned", "pending"):
+            words = "This list member cannot be removed. Can not archive a contact that is bounced, pending or archived"  # noqa: E501
+            raise Refused(problem_of(call, 405, "Method Not Allowed", words))
+        self.store.archive(call, 0, obj)
+        return Answer(204)
+
+    def forget_member(self, call: Call, list_id: str, hashed: str) -> Answer:
+        """For good: nothing is known of the member but that the address must not come back."""
+        obj = self._get(call, list_id, hashed, archived=True)
+        if not call.dry:
+            self.tags.pop(obj.id, None)
+        self.store.erase(call, 0, obj)
         return Answer(204)
 
     def read_tags(self, call: Call, list_id: str, hashed: str) -> Answer:
@@ -397,6 +415,7 @@ class Mailchimp(Platform):
             obj
             for obj in objs
             if obj.archived == (status == "archived")
+            and not obj.erased
             and (status in (None, "archived") or obj.values["status"] == status)
             and (before is None or obj.changed_ms // 1000 * 1000 <= before)
             and (since is None or obj.changed_ms // 1000 * 1000 > since)
@@ -511,10 +530,11 @@ class Mailchimp(Platform):
         if list_id != self.list_id:
             raise Refused(self.not_found(call))
 
-    def _get(self, call: Call, list_id: str, hashed: str) -> Obj:
+    def _get(self, call: Call, list_id: str, hashed: str, *, archived: bool = False) -> Obj:
+        """`archived`: such a one, too. Who is forgotten is not there."""
         self._known(call, list_id)
         obj = self.store.objects.get(hash_of(hashed))
-        if obj is None or obj.archived:
+        if obj is None or (obj.archived and not archived) or obj.erased:
             raise Refused(self.not_found(call))
         return obj
 

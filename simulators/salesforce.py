@@ -87,6 +87,7 @@ class Salesforce(Platform):
         ("PATCH", rf"{V}/composite/sobjects/{KIND}/(\w+)", "upsert_many"),
         ("PATCH", rf"{V}/composite/sobjects/?", "update_many"),
         ("POST", rf"{V}/composite/sobjects/?", "create_many"),
+        ("DELETE", rf"{V}/composite/sobjects/?", "delete_many"),
         ("POST", rf"{V}/composite/sobjects/{KIND}", "read_many"),
         ("GET", rf"{V}/query/?", "query"),
         ("GET", rf"{V}/queryAll/?", "query"),
@@ -410,6 +411,23 @@ class Salesforce(Platform):
         if found is None:
             raise Refused(errors(404, "NOT_FOUND", "The requested resource does not exist"))
         return Answer(200, shape(kind, found, list(FIELDS[kind]), call.path))
+
+    def delete_many(self, call: Call) -> Answer:
+        """By id, of any type; results in the order of the ids. `allOrNone` is not rebuilt."""
+        ids = call.params().get("ids", "").split(",")
+        if len(ids) > ROWS_MAX:
+            words = f"record limit reached. cannot submit more than {ROWS_MAX} records"
+            raise Refused(errors(400, "EXCEEDED_ID_LIMIT", words))
+        results: list[dict[str, Any]] = []
+        for row, object_id in enumerate(ids):
+            kind = next((k for k in self.stores if well_formed(k, object_id)), "Lead")
+            obj, problem = self._by_id({"attributes": {"type": kind}, "id": object_id})
+            if obj is None:
+                results.append({"success": False, "errors": [problem]})
+            else:
+                self.stores[kind].archive(call, row, obj)
+                results.append({"id": obj.id, "success": True, "errors": []})
+        return self._results(call, results)
 
     def delete_one(self, call: Call, kind: str, object_id: str) -> Answer:
         self._store(kind).archive(call, 0, self._get(kind, object_id))

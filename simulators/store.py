@@ -30,6 +30,10 @@ class Obj:
         self.created_ms = self.changed_ms = created_ms
         self.archived = False
 
+    @property
+    def erased(self) -> bool:
+        return self.archived and not self.values
+
 
 Changes = tuple[Any, ...]  # flat: field, old, new, field, old, new, …
 Entry = tuple[int, int, int, int, Changes | None]  # at_ms, object, request, row, changes
@@ -159,6 +163,11 @@ class Store:
     def archive(self, by: Writer, row: int, obj: Obj) -> None:
         """Deleted, as a user sees it: no longer found, still explained."""
         self._set_archived(by, row, obj, True)
+
+    def erase(self, by: Writer, row: int, obj: Obj) -> None:
+        """Deleted for good: nothing is left of its values."""
+        self.update(by, row, obj, dict.fromkeys(obj.values))
+        self.archive(by, row, obj)
 
     def revive(self, by: Writer, row: int, obj: Obj) -> None:
         """In use again, with the values it had."""

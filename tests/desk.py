@@ -216,5 +216,5 @@ def row(number: int, object_id: str = "", **fields: Any) -> dict[str, Any]:
     return {
         "row_id": f"row-{number}", "event_id": f"event-{number}", "person": f"person-{number}",
         "record_no": number, "object_id": object_id, "occurred_ms": 1,
-        "fields": msgspec.json.encode(fields),
+        "fields": msgspec.json.encode(fields), "removal": "",
     }  # fmt: skip

@@ -52,6 +52,10 @@ OBJECTS = {
     "company": "/crm/v3/objects/companies",
     "deal": "/crm/v3/objects/deals",
 }
+REMOVALS = {
+    "contact": {"archive": 100, "erase": 1}, "company": {"archive": 100}, "deal": {"archive": 100},
+}  # fmt: skip
+"""Pages "Archive a batch of contacts", "Permanently delete a contact (GDPR-compliant)"."""
 PAGE_RECORDS = 100  # page "Contacts", list: limit at most 100
 PASSING = frozenset({423, 502, 503, 504, 521, 522, 523, 524, 525, 526})  # page "Error handling"
 
@@ -111,6 +115,7 @@ class HubSpot:
                     key_option="key_property",
                     match_quota="search",
                     count_quota="search",
+                    removals=REMOVALS[name],
                 )
                 for name in OBJECTS
             },
@@ -233,6 +238,21 @@ class HubSpot:
         except msgspec.DecodeError:  # a 200 of something between us and HubSpot
             return [Retry("the answer is no JSON")] * len(rows)
         return self._verdicts(rows, answer)
+
+    async def remove_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        """Archived, which people can take back for 90 days; or deleted for good. Neither answer
+        says anything: what is not there any more is passed over."""
+        path = OBJECTS[object_type]
+        try:
+            if rows[0].removal == "erase":
+                await self._call("POST", f"{path}/gdpr-delete", {"objectId": rows[0].object_id})
+            else:
+                inputs = [{"id": row.object_id} for row in rows]
+                await self._call("POST", f"{path}/batch/archive", {"inputs": inputs})
+        except PlatformError as error:
+            if error.status != 404 or len(rows) > 1:
+                return [self.handle_error(error)] * len(rows)
+        return [Written(row.object_id) for row in rows]
 
     async def _tell(self, rows: Sequence[Row]) -> list[Outcome]:
         """Events. The answer has no verdict on any of them: taken, unproven."""

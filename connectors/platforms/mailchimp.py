@@ -5,7 +5,8 @@ Quotas   ratelimits/registry/mailchimp.json: connections (10 at once); no rate, 
 Repeats  a member is its lower-cased address: the same upsert again changes nothing
 Jobs     very many rows of a bulk run go as one batch of operations: mailchimp_batches.py
 Traps    200 even when members fail; two members of one address in a call fail; an address that has
-         unsubscribed or bounced cannot be subscribed by API; a bare 403 means too many requests
+         unsubscribed or bounced cannot be subscribed by API; a bare 403 means too many requests;
+         DELETE archives
 """
 
 import base64
@@ -91,6 +92,7 @@ class Mailchimp:
                     calls=6,  # hand over, about three looks, the archive
                     takes=lambda row: not is_rename(row),
                 ),
+                removals={"archive": 1, "erase": 1},
             ),
             "audience": ObjectSpec(
                 kind="state", repeat="unsafe", batch_rows_max=1, read_rows_max=1
@@ -215,6 +217,29 @@ class Mailchimp:
         except PlatformError as error:
             return self.handle_error(error)
         return Written(new)
+
+    async def remove_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        """One member: archived, or deleted for good, after which Mailchimp takes the address only
+        from the person. One that is archived already, as one that has bounced, cannot be archived
+        (405): only a look tells which."""
+        (row,) = rows
+        member = f"/members/{row.object_id}"
+        try:
+            if row.removal == "erase":
+                await self._call("POST", f"{member}/actions/delete-permanent")
+            else:
+                await self._call("DELETE", member)
+        except PlatformError as error:
+            if error.status != 404 and not (error.status == 405 and await self._archived(member)):
+                return [self.handle_error(error)]
+        return [Written(row.object_id)]
+
+    async def _archived(self, member: str) -> bool:
+        try:
+            there = msgspec.json.decode(await self._call("GET", member))
+        except PlatformError as error:
+            return error.status == 404
+        return there.get("status") == "archived"
 
     # ---- many rows in a batch of operations (`JobConnector`)
 

@@ -10,7 +10,7 @@ Traps    200 even when rows fail (read each); the same new external id in two re
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -50,6 +50,7 @@ JOBS = "/jobs/ingest"
 PASSING_ROWS = frozenset({"UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "TOO_MANY_APEX_REQUESTS"})
 PAGE_RECORDS = 2000  # REST resource "Query": records of one answer
 OBJECTS = ("Lead", "Contact", "Account", "Opportunity")
+GONE = frozenset({"ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY"})
 ROWS_MAX = 200  # sObject Collections: up to 200 records a call
 
 
@@ -92,6 +93,7 @@ class Salesforce:
                 key_option="external_id_field",
                 together=lambda row: (bool(row.object_id), bulk.carries(row)),
                 job=bulk.BULK,
+                removals={"delete": ROWS_MAX},
             )
             for name in OBJECTS
         },
@@ -187,8 +189,18 @@ class Salesforce:
         ]
         path = "/composite/sobjects" + ("" if by_id else f"/{object_type}/{key}")
         body = {"allOrNone": False, "records": records}
+        return await self._each(rows, self._send("PATCH", path, body))
+
+    async def remove_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        """One Collections call: into the recycle bin, where people find them for 15 days."""
+        ids = ",".join(row.object_id for row in rows)
+        params = {"ids": ids, "allOrNone": "false"}
+        return await self._each(rows, self._send("DELETE", "/composite/sobjects", params=params))
+
+    async def _each(self, rows: Sequence[Row], asked: Awaitable[Answer]) -> list[Outcome]:
+        """The verdicts of a Collections call."""
         try:
-            answer = await self._send("PATCH", path, body)
+            answer = await asked
         except PlatformError as error:
             return [self.handle_error(error)] * len(rows)
         try:
@@ -205,6 +217,8 @@ class Salesforce:
             return Written(result.id or row.object_id)
         error = result.errors[0] if result.errors else {}
         code, words = str(error.get("statusCode", "UNKNOWN")), str(error.get("message", ""))
+        if row.removal and code in GONE:
+            return Written(row.object_id)
         fields = error.get("fields") or [""]
         return self._refused(code, words, fields[0])
 

@@ -3,9 +3,11 @@
 import asyncio
 from typing import cast
 
-from connectors.base import JobConnector, Row
+from msgspec.structs import replace
+
+from connectors.base import JobConnector, RemovingConnector, Row
 from connectors.outcome import Accepted, Parked, Retry, Written
-from syncline.certify.bench import Bench, NotHere, kinds, short
+from syncline.certify.bench import Bench, NotHere, kinds, same_for_all, short
 from syncline.certify.checks import check
 
 GROUP = "writing"
@@ -132,6 +134,31 @@ async def a_job_tells_of_each_row(bench: Bench) -> None:
     assert await connector.check_job(kind, receipt, rows) == outcomes
     assert await connector.check_job(kind, receipt, rows[2:]) == outcomes[2:]
     assert bench.effects["created"] == 3
+
+
+@check(GROUP, "taken away (`removals`): one outcome a row; a lost answer is repeated in peace")
+async def what_is_removed_is_gone_and_stays_so(bench: Bench) -> None:
+    if not bench.spec.removals:
+        raise NotHere("nothing is taken away there")
+    kind, store = bench.place.object_type, bench.platform.store
+    connector = cast(RemovingConnector, bench.connector)
+    for step, (how, rows_max) in enumerate(bench.spec.removals.items()):
+        rows = [bench.place.row(10 * step + n) for n in range(min(rows_max, 3))]
+        written = await bench.upload(rows)
+        ids = [outcome.object_id for outcome in written if isinstance(outcome, Written)]
+        others = sum(1 for _ in store.alive()) - len(ids)
+        gone = [
+            replace(row, object_id=object_id, removal=how)
+            for row, object_id in zip(rows, ids, strict=True)
+        ]
+        bench.platform.script.add([{"path": ".", "action": "lose_after", "count": 1}])
+        lost = await connector.remove_batch(kind, gone)
+        assert isinstance(same_for_all(lost, len(gone)), Retry)
+        assert not {obj.id for obj in store.alive()} & set(ids)
+        changes = bench.effects["changed"]
+        assert await connector.remove_batch(kind, gone) == written
+        assert bench.effects["changed"] == changes
+        assert sum(1 for _ in store.alive()) == others
 
 
 @check(GROUP, "a repeat changes nothing")

@@ -56,7 +56,7 @@ class Desk:
         fields = msgspec.json.encode({"email_address": "ann@x.io"})
         rows = [
             {"row_id": f"r{n}", "event_id": f"e{n}", "person": f"p{n}", "record_no": n,
-             "object_id": f"o{n}", "occurred_ms": 1, "fields": fields}
+             "object_id": f"o{n}", "occurred_ms": 1, "fields": fields, "removal": ""}
             for n in numbers
         ]  # fmt: skip
         self.account.take(taken, rows, {}, 0.0)

@@ -173,7 +173,8 @@ async def test_archived_members_come_back_as_themselves(
 ) -> None:
     path = f"{LIST}/members/{_hash('ann@x.io')}"
     assert (await web.delete(path)).status_code == 204
-    assert (await web.get(path)).status_code == 404
+    assert (await web.get(path)).json()["status"] == "archived"
+    assert (await web.delete(path)).status_code == 405
     back = await _batch(web, _member("ann@x.io", LNAME="Lee"))
     assert back["new_members"][0]["status"] == "subscribed"
     assert [e.get("changes") for e in audience.store.entries()] == [
@@ -182,6 +183,18 @@ async def test_archived_members_come_back_as_themselves(
         {"LNAME": [None, "Lee"]},
     ]
     assert audience.store.effects()["objects"] == 3
+
+
+async def test_who_is_deleted_for_good_cannot_be_brought_back(
+    audience: Mailchimp, web: httpx.AsyncClient
+) -> None:
+    path = f"{LIST}/members/{_hash('ann@x.io')}"
+    assert (await web.post(f"{path}/actions/delete-permanent")).status_code == 204
+    assert (await web.get(path)).status_code == 404
+    assert (await web.post(f"{path}/actions/delete-permanent")).status_code == 404
+    back = await _batch(web, _member("ann@x.io", LNAME="Lee"))
+    assert "permanently deleted" in back["errors"][0]["error"]
+    assert audience.store.objects[_hash("ann@x.io")].values == {}
 
 
 async def test_tags(web: httpx.AsyncClient) -> None:

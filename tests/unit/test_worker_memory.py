@@ -94,7 +94,7 @@ FIELDS = msgspec.json.encode({"email": "ann@example.com", "name": "Ann"})
 def command(wire: Wire, begin: int) -> bytes:
     rows = [
         {"row_id": f"row-{n}", "event_id": "e", "person": f"p{n}", "record_no": n,
-         "object_id": "", "occurred_ms": 1, "fields": FIELDS}
+         "object_id": "", "occurred_ms": 1, "fields": FIELDS, "removal": ""}
         for n in range(begin, begin + ROWS)
     ]  # fmt: skip
     return wire.batch({

@@ -95,6 +95,7 @@ def _raw(number: int, person: str, object_id: str = "", **fields) -> dict:
     return {
         "row_id": f"r{number}", "event_id": f"e{number}", "person": person, "record_no": number,
         "object_id": object_id, "occurred_ms": 1, "fields": msgspec.json.encode(fields),
+        "removal": "",
     }  # fmt: skip
 
 
