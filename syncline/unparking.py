@@ -30,6 +30,10 @@ __all__ = ["Asked", "ask", "fix_id", "places", "resend", "settled", "tell", "unf
 
 UNDECIDED = ("bug", "no_definition")
 """Codes under which an event is parked at shape before it was decided."""
+JOIN_ANSWERS = {
+    ActKind.release: "one person as soon as nothing of the one who moves is out (`syncline who`)",
+    ActKind.discard: "they stay two",
+}
 EARLIER_MS = 3_600_000
 """Clocks of processes and brokers may differ by so much at most."""
 FORGOTTEN_DAYS = 90
@@ -48,6 +52,10 @@ class Asked:
     """To expect, one for each person or object."""
     by_place: int = 0
     """Messages that are no event: taken in again, or given up."""
+    joins: int = 0
+    """Proposed joins, which have no rows of their own."""
+    answer: str = ""
+    """What becomes of them."""
     left: dict[str, str] = field(default_factory=dict[str, str])
     """Parked id to why nothing was asked for it."""
 
@@ -57,7 +65,7 @@ def ask(
     why: str,
 ) -> Asked:  # fmt: skip
     """`kind`: release or discard. One act for each sync and stage. Raises Failed."""
-    asked = Asked()
+    asked = Asked(answer=JOIN_ANSWERS[kind])
     by_stage: dict[tuple[str, str], list[ParkedRecord]] = defaultdict(list)
     for record in records:
         by_stage[record.sync, _way(record)].append(record)
@@ -81,7 +89,9 @@ def ask(
             elif way:
                 asked.by_place += len(targets)
             else:
-                asked.rows += (t.row_id for t in targets)
+                rows = [t.row_id for t in targets if t.row_id]
+                asked.rows += rows
+                asked.joins += len(targets) - len(rows)
                 asked.confirmations += len({t.person for t in targets})
     watch.ask(made, more)
     return asked
@@ -207,6 +217,8 @@ def tell(answers: Answers, asked: Asked, *, waited: bool) -> None:
         typer.echo(f"  {parked_id}: left as it is: {why}", err=True)
     found = places(answers, asked)
     lines = [f"{n:,} {place}" for place, n in sorted(found.items())]
+    if asked.joins:
+        lines.append(f"{asked.joins:,} proposed joins: {asked.answer}")
     if asked.by_place:
         lines.append(f"{asked.by_place:,} taken off the list")
     if waited:

@@ -125,8 +125,8 @@ class Desk:
         )  # fmt: skip
         self.send(topics.outcomes_of("salesforce"), row.person, outcome)
 
-    def written(self, row: UploadRow) -> None:
-        self.answer(row, OutcomeKind.written, object_id="00Q1")
+    def written(self, row: UploadRow, object_id: str = "00Q1") -> None:
+        self.answer(row, OutcomeKind.written, object_id=object_id)
         self.until_told(row.row_id, "written")
 
     def until_told(self, row_id: str, standing: str) -> None:
@@ -224,6 +224,46 @@ def test_a_paused_sync_holds_its_rows_and_a_person_can_be_sent_again(desk: Desk)
     assert "nobody is known by" in desk.command("unjoin", "bo@acme.example", code=1)
     assert "there is no sync nobody" in desk.command("sync", "pause", "nobody", code=1)
     assert "there is no account nobody" in desk.command("account", "close", "nobody", code=1)
+
+
+def test_two_who_may_be_one_are_joined_by_a_word_and_parted_by_another(desk: Desk) -> None:
+    """The second contact takes the address of the first. Nothing is joined until somebody says so;
+    what was said of the two is then said of one, and of two again after the undoing."""
+    desk.command("sync", "pause", "newsletter", "--why", "one destination is enough")
+    cara = {**CONTACT, "email": "cara@acme.example", "firstname": "Cara"}
+    lee = {**CONTACT, "email": "lee@acme.example", "firstname": "C."}
+    people: list[str] = []
+    for number, values in ((21, cara), (22, lee)):
+        desk.event(number, values)
+        row = desk.row()
+        desk.written(row, f"00Q{number}")
+        people.append(row.person)
+    desk.event(22, {**lee, "email": "cara@acme.example"})
+    [proposed] = until(
+        lambda: json.loads(desk.command("parked", "list", "--records", "--json")), "it is proposed"
+    )
+    assert proposed["code"] == "join_proposed"
+    assert all(person in proposed["words"] for person in people)
+    changed = desk.row()
+    assert (changed.object_id, changed.fields) == ("00Q22", b'{"Email":"cara@acme.example"}')
+
+    said = desk.command("parked", "release", proposed["parked_id"], "--why", "her second address")
+    assert "1 proposed joins: one person as soon as nothing of the one who moves is out" in said
+    assert desk.no_row(), "a row of theirs is out"
+    desk.written(changed, "00Q22")
+    one = desk.row()
+    assert one.person == min(people), "whose key is less stays"
+    assert json.loads(one.fields) == {"FirstName": "C.", "Email": "cara@acme.example"}
+    desk.written(one, one.object_id)
+    assert json.loads(desk.command("parked", "list", "--json")) == []
+
+    desk.command("unjoin", max(people), "--why", "two of them after all")
+    parted = [desk.row(), desk.row()]
+    said_of = {row.person: json.loads(row.fields)["FirstName"] for row in parted}
+    assert said_of == {people[0]: "Cara", people[1]: "C."}, "each whole, as its contact says"
+    for row in parted:
+        desk.written(row, row.object_id)
+    desk.command("sync", "resume", "newsletter")
 
 
 def test_what_no_table_holds_is_given_up_or_taken_in_again(desk: Desk) -> None:
