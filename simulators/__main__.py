@@ -58,7 +58,12 @@ def main() -> None:
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="simulators", description=__doc__)
     add = parser.add_argument
-    add("--platform", choices=(*PLATFORMS, *OTHERS, *NAMES, "all"), default="all")
+    add(
+        "--platform",
+        action="append",
+        choices=(*PLATFORMS, *OTHERS, *NAMES, "all"),
+        help=f"repeat for several; all, which is the default: {', '.join(PLATFORMS)}",
+    )
     add("--port", type=int, default=0, help="of the first platform, the next have the next; 0: any")
     add("--contacts", type=int, default=1_000, help="in the portal; 5 %% are in Salesforce too")
     add("--seed", type=int, default=0)
@@ -90,7 +95,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 def _make(given: argparse.Namespace) -> list[Platform]:
     """Raises ValueError, naming what is wrong with the arguments."""
-    wanted = PLATFORMS if given.platform == "all" else (given.platform,)
+    wanted = PLATFORMS if (given.platform or ["all"]) == ["all"] else tuple(given.platform)
     faults = json.loads(given.faults.read_text()) if given.faults else {}
     quota, options = _settings(given.quota), _settings(given.option)
     n, seed = given.contacts, given.seed

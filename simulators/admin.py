@@ -8,6 +8,7 @@ GET  timeline   `window`, `from_ms`, `to_ms`, `step_ms`=100: used and spent toke
 POST use        {"window", "spans": [[from_ms, to_ms], …]} -> spent, spendable, use
 POST faults     a fault or a list of them (faults.py) -> names; DELETE takes all or `name` away
 POST quotas     {"ten_seconds": "190/10", "day": "off"} (quotas.py)
+POST spend      {"day": 60000}: so many tokens are taken by other applications, now
 POST act        an act or a list of them, as a person in the platform's own screens
 POST webhook    a target (webhooks.py); {} for none. GET gives counts and what is unsettled
 POST token      {"token"}: a fresh one in place of one that expired (HubSpot, Mailchimp)
@@ -73,6 +74,11 @@ async def _answer(platform: "Platform", request: BaseRequest) -> StreamResponse:
         case "POST", "quotas":
             for name, setting in body.items():
                 quotas.change(platform.windows[name], str(setting))
+            return _json({})
+        case "POST", "spend":
+            for name, tokens in body.items():
+                for _ in range(tokens):
+                    platform.windows[name].take(platform.clock.now())
             return _json({})
         case "POST", "act":
             return _json({"acted": platform.perform(body if isinstance(body, list) else [body])})

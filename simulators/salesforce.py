@@ -435,6 +435,9 @@ class Salesforce(Platform):
 
     # -- jobs of Bulk API 2.0: salesforce_bulk.py
 
+    def stats(self) -> dict[str, Any]:
+        return {**super().stats(), "jobs": self.bulk.stats()}
+
     def answer(self, call: Call) -> Answer:
         self.bulk.work(call.at_ms)
         return super().answer(call)

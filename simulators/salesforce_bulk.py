@@ -15,7 +15,8 @@ Our reading where the pages are silent
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -53,15 +54,16 @@ class Job:
         self.id = f"7505g{number:010}AAA"
         self.wanted, self.opened_ms = wanted, opened_ms
         self.state, self.why = "Open", ""
-        self.rows: list[dict[str, str]] = []
+        self.rows: list[list[str]] = []
+        """Cells, until the job was worked at: then its files hold all that is asked for."""
         self.columns: list[str] = []
         self.due_ms = 0
         self.closed: Call | None = None
-        self.results: list[dict[str, Any]] = []
+        self.processed = self.refused = 0
+        self.files: dict[str, bytes] = {}
         self.seen: set[str] = set()
 
     def about(self) -> dict[str, Any]:
-        refused = sum(not result["success"] for result in self.results)
         return {
             "id": self.id,
             **msgspec.to_builtins(self.wanted),
@@ -70,26 +72,30 @@ class Job:
             "contentUrl": f"services/data/v59.0/jobs/ingest/{self.id}/batches",
             "concurrencyMode": "Parallel",
             "jobType": "V2Ingest",
-            "numberRecordsProcessed": len(self.results),
-            "numberRecordsFailed": refused,
+            "numberRecordsProcessed": self.processed,
+            "numberRecordsFailed": self.refused,
         }
 
-    def file(self, *, success: bool) -> bytes:
-        pairs = zip(self.results, self.rows, strict=False)
-        found = [(result, row) for result, row in pairs if result["success"] == success]
-        extra = ["sf__Id", "sf__Created" if success else "sf__Error"]
-
-        def cells() -> Iterable[list[str]]:
-            for result, row in found:
-                said = str(result.get("created")).lower() if success else _said(result["errors"])
-                yield [result.get("id") or "", said, *(row[name] for name in self.columns)]
-
-        return _csv([*extra, *self.columns], cells())
-
-    def rest(self) -> bytes:
-        """Rows that it did not come to."""
-        left = self.rows[len(self.results) :]
-        return _csv(self.columns, ([row[name] for name in self.columns] for row in left))
+    def end(self, state: str, results: Sequence[Mapping[str, Any]] = ()) -> None:
+        """A result for each row, or none at all: then it came to none of them."""
+        self.state, self.closed, self.seen = state, None, set()
+        self.processed = len(results)
+        taken = [r["success"] for r in results]
+        self.refused = taken.count(False)
+        pairs = list(zip(results, self.rows, strict=False))
+        self.files = {
+            "successfulResults": _csv(
+                ["sf__Id", "sf__Created", *self.columns],
+                ([r["id"], str(r["created"]).lower(), *row] for r, row in pairs if r["success"]),
+            ),
+            "failedResults": _csv(
+                ["sf__Id", "sf__Error", *self.columns],
+                ([r.get("id") or "", _said(r["errors"]), *row]
+                 for r, row in pairs if not r["success"]),
+            ),
+            "unprocessedrecords": _csv(self.columns, self.rows[len(results) :]),
+        }  # fmt: skip
+        self.rows = []
 
 
 def _csv(head: list[str], rows: Iterable[list[str]]) -> bytes:
@@ -128,22 +134,33 @@ class Jobs:
         self._settle, self.job_s = settle, job_s
         self.jobs: dict[str, Job] = {}
         self._numbers = itertools.count(1)
+        self._closed: deque[Job] = deque()
+        """That were closed and not worked at yet, in that order."""
 
     def work(self, now_ms: int) -> None:
         """What is due by now."""
-        for job in self.jobs.values():
-            if job.state == "UploadComplete" and now_ms >= job.due_ms:
+        while self._closed and now_ms >= self._closed[0].due_ms:
+            job = self._closed.popleft()
+            if job.id in self.jobs and job.state == "UploadComplete":
                 self._work(job)
+
+    def stats(self) -> dict[str, Any]:
+        """Jobs by state, and the rows that those which are done came to."""
+        states = Counter(job.state for job in self.jobs.values())
+        return {"states": states, "rows": sum(job.processed for job in self.jobs.values())}
 
     def _work(self, job: Job) -> None:
         kind = job.wanted.object
         unknown = [name for name in job.columns if name not in FIELDS[kind]]
         if unknown:
-            job.state, job.why = "Failed", f"InvalidBatch : Field name not found : {unknown[0]}"
+            job.why = f"InvalidBatch : Field name not found : {unknown[0]}"
+            job.end("Failed")
             return
         assert job.closed is not None
+        results: list[dict[str, Any]] = []
         for number, row in enumerate(job.rows):
-            filled = {name: cell for name, cell in row.items() if cell != ""}
+            pairs = zip(job.columns, row, strict=True)
+            filled = {name: cell for name, cell in pairs if cell != ""}
             try:
                 record = {name: value_of(kind, name, cell) for name, cell in filled.items()}
                 result = self._settle(job.closed, job, number, record)
@@ -151,8 +168,8 @@ class Jobs:
                 problem = {"statusCode": "INVALID_TYPE_ON_FIELD_IN_RECORD", "message": str(error),
                            "fields": []}  # fmt: skip
                 result = {"success": False, "errors": [problem]}
-            job.results.append(result)
-        job.state = "JobComplete"
+            results.append(result)
+        job.end("JobComplete", results)
 
     # -- routes
 
@@ -173,12 +190,12 @@ class Jobs:
         if not call.headers.get("Content-Type", "").startswith("text/csv"):
             raise Refused(errors(415, "UNSUPPORTED_MEDIA_TYPE", "Content type must be text/csv"))
         try:
-            rows = csv.reader(io.StringIO(call.body.decode(), newline=""), strict=True)
-            job.columns = next(rows)
-            job.rows = [dict(zip(job.columns, row, strict=True)) for row in rows]
-        except (csv.Error, ValueError, StopIteration):
-            words = "not the CSV that was announced"
-            raise Refused(errors(400, "INVALIDJOB", words)) from None
+            table = list(csv.reader(io.StringIO(call.body.decode(), newline=""), strict=True))
+        except (csv.Error, ValueError):
+            table = []
+        if not table or any(len(row) != len(table[0]) for row in table):
+            raise Refused(errors(400, "INVALIDJOB", "not the CSV that was announced"))
+        job.columns, job.rows = table[0], table[1:]
         return Answer(201)
 
     def change(self, call: Call, name: str) -> Answer:
@@ -187,8 +204,9 @@ class Jobs:
             case "UploadComplete" if job.state == "Open":
                 job.state, job.closed = "UploadComplete", call
                 job.due_ms = call.at_ms + int(self.job_s * 1000)
+                self._closed.append(job)
             case "Aborted":
-                job.state = "Aborted"
+                job.end("Aborted")
             case _:
                 raise Refused(errors(400, "INVALIDJOBSTATE", f"the job is {job.state}"))
         return Answer(200, job.about())
@@ -198,14 +216,7 @@ class Jobs:
 
     def results(self, call: Call, name: str, which: str) -> Answer:
         job = self._get(name, "JobComplete", "Failed", "Aborted")
-        match which:
-            case "successfulResults":
-                body = job.file(success=True)
-            case "failedResults":
-                body = job.file(success=False)
-            case _:
-                body = job.rest()
-        return Answer(200, body, {"Content-Type": "text/csv"})
+        return Answer(200, job.files[which], {"Content-Type": "text/csv"})
 
     def delete(self, call: Call, name: str) -> Answer:
         del self.jobs[self._get(name, "UploadComplete", "JobComplete", "Failed", "Aborted").id]
