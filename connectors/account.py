@@ -225,7 +225,8 @@ class Account:
             return
         for turn in self.lanes.turns():
             most = IN_FLIGHT_MAX - (turn[1] is not Priority.live) * IN_FLIGHT_LIVE
-            if turn not in self._asking and self._in_flight + len(self._asking) < most:
+            here = turn not in self._asking and self._in_flight + len(self._asking) < most
+            if here and not all(map(self.jobs.gathers, self.lanes.of(*turn))):
                 self._asking[turn] = self._spawn(self._turn(*turn))
 
     async def _turn(self, group: str, priority: Priority) -> None:
@@ -315,7 +316,7 @@ class Account:
         return jobs.upload if job and not lane.removal else uploads.upload
 
     def _most(self, lane: Lane) -> tuple[int, int]:
-        """Rows and bytes that the next request of a lane may have."""
+        """Rows and bytes that the next request of a lane may have; no rows: it waits for more."""
         objects = self.office.client(lane.connection).spec.objects
         # Referred to may be objects that we never write.
         spec = objects.get(lane.object_type) or self.lanes.first(lane).spec
@@ -323,6 +324,8 @@ class Account:
             return spec.match_rows_max, spec.match_bytes_max
         if lane.removal:
             return spec.removals[lane.removal], spec.batch_bytes_max or BYTES_MAX
+        if self.jobs.gathers(lane):
+            return 0, 0
         if spec.job is not None and self.jobs.takes(spec.job, spec, lane):
             return spec.job.rows_max, spec.job.bytes_max
         rows_max = min(spec.batch_rows_max, self.rows_max.get(lane.object_type, 1 << 30))

@@ -17,7 +17,7 @@ import structlog
 from connectors import uploads
 from connectors.base import JobConnector, JobSpec, ObjectSpec, PlatformError
 from connectors.http import Trail, trail
-from connectors.lanes import Item, Lane, Place
+from connectors.lanes import Item, Lane, Place, Stage
 from connectors.office import Client
 from connectors.outcome import Halted, Outcome, Retry, Throttled, Unknown
 from connectors.registry import Misconfigured
@@ -39,6 +39,11 @@ SCARCE = 0.5
 """With less than this part of a day's calls left, a job is taken for sparing some."""
 LARGE = 5
 """With calls to spare only so many times the least size: requests answer sooner."""
+GATHER_S = 30.0
+"""So long do bulk rows wait for more of them where calls are scarce: sent as they come, those of a
+run would never be enough for a job."""
+GATHER_PART = 0.5
+"""Of a job's most rows: with so many it goes, and the next ones gather while it is out."""
 POLL_MIN_S, POLL_MAX_S = 2.0, 60.0
 POLL_PART = 0.5
 """Of a job's age: asking costs calls, and a job that took long takes longer."""
@@ -85,6 +90,21 @@ class Jobs:
         self.account = account
         self.running: dict[str, Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def gathers(self, lane: Lane) -> bool:
+        """Whether the rows of a lane, too few for a job as yet, wait for more of them."""
+        lanes, first = self.account.lanes, self.account.lanes.first(lane)
+        job = first.spec.job
+        return (
+            job is not None
+            and lane.stage is Stage.write
+            and not lane.removal
+            and lane.priority in (Priority.bulk, Priority.replay)
+            and lanes.waiting(lane) < GATHER_PART * job.rows_max
+            and job.takes(first.row)
+            and self.account.office.now_s() - first.since_s < GATHER_S
+            and self.account.limits.part_left(lane.group) < SCARCE
+        )
 
     def takes(self, job: JobSpec, spec: ObjectSpec, lane: Lane) -> bool:
         """Whether the rows that wait in a lane go as one."""

@@ -186,11 +186,16 @@ class Lanes:
         """(quota, priority) of all lanes with rows."""
         return list(self._turns)
 
+    def of(self, group: str, priority: Priority) -> Iterator[Lane]:
+        """Lanes with rows, the one whose turn it is first."""
+        return iter(self._turns.get((group, priority), ()))
+
     def cut(
         self, group: str, priority: Priority, limits: Callable[[Lane], tuple[int, int]]
     ) -> tuple[Lane, list[Item]] | None:
         """The next request's rows, oldest first; now out, their identities busy. None: no row can
-        go now. `limits`: rows and bytes that a request of a lane may have; one row always fits."""
+        go now. `limits`: rows and bytes that a request of a lane may have, no rows where it waits
+        for more of them; of bytes, one row always fits."""
         for lane in list(self._turns.get((group, priority), ())):
             rows_max, bytes_max = limits(lane)
             batch = list(self._take(lane, rows_max, bytes_max))
@@ -260,8 +265,7 @@ class Lanes:
     ) -> bool:
         """Whether the next request of this quota and priority could be full."""
         return any(
-            len(self._lanes[lane]) >= limits(lane)[0]
-            for lane in self._turns.get((group, priority), ())
+            0 < limits(lane)[0] <= len(self._lanes[lane]) for lane in self.of(group, priority)
         )
 
     def prune(self) -> None:

@@ -11,12 +11,15 @@ __all__ = ["flow"]
 
 
 def flow(connection: Connection, spec: Spec, kind: ObjectSpec) -> dict[str, Any]:
-    """Rows a second (0: not limited), rows of a full batch, pages of one fetch command, and the
-    field by which each row names its object (empty: it is found by an id or a key of ours)."""
+    """Rows a second (0: not limited), rows of a full batch, pages of one fetch command, the
+    field by which each row names its object (empty: it is found by an id or a key of ours), and
+    rows of a full job where jobs spare calls of a day's quota."""
     limits = registry.load(connection.platform, connection.tier, connection.quotas)
+    by_day = any(limits.quotas[w].long for w in limits.groups.get(kind.write_quota, ()))
     return {
         "rows_per_s": round(limits.rows_per_s(kind.write_quota, kind.batch_rows_max), 1),
         "batch_rows": kind.batch_rows_max,
         "fetch_pages_max": spec.fetch_pages_max,
         "identity": kind.identity_field,
+        "job_rows": kind.job.rows_max if kind.job and by_day else 0,
     }

@@ -84,9 +84,14 @@ class Flow:
     fetch_pages_max: int = 5
     identity: str = ""
     """Field by which each row names its object there; empty: an id or a key of ours does."""
+    job_rows: int = 0
+    """Of a job of the platform, which spares calls where a day's are scarce; 0: there is none."""
 
     def credit(self) -> int:
-        """Records that may be on their way at once: 30 s worth, at least two batches."""
+        """Records that may be on their way at once: 30 s worth, at least two batches; or what fills
+        a job, half of it out while the other half gathers."""
+        if self.job_rows:
+            return self.job_rows
         if not self.rows_per_s:
             return CREDIT_MAX
         return int(min(CREDIT_MAX, max(2 * self.batch_rows, 30 * self.rows_per_s)))

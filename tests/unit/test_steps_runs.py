@@ -238,6 +238,7 @@ def test_credit_is_what_the_destination_carries_in_thirty_seconds() -> None:
     assert Flow(rows_per_s=50, batch_rows=100).credit() == 1_500
     assert Flow(rows_per_s=1, batch_rows=200).credit() == 400
     assert Flow(rows_per_s=900, batch_rows=200).credit() == 5_000
+    assert Flow(rows_per_s=900, batch_rows=200, job_rows=10_000).credit() == 10_000
 
 
 def test_the_answer_to_a_fetch_counts_once() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from connectors import jobs
 from connectors.base import Row
 from connectors.jobs import AT_ONCE_MAX, LARGE, POLL_MAX_S, POLL_MIN_S, poll_s, worth
 from connectors.outcome import Outcome, Parked, Written
@@ -22,6 +23,9 @@ from tests.desk import Desk, desk, row, until
 SECRETS = {"client_id": "salesforce-client", "client_secret": "salesforce-secret"}
 ENOUGH = 250
 """So many rows go as a job of `Small` although calls are not scarce."""
+GATHERED = 200
+"""With so many a job of `Small` goes at once where calls are scarce."""
+SCARCE = {"sforce-limit-info": "api-usage=70000/100000"}
 
 
 class Small(Salesforce):
@@ -33,7 +37,7 @@ class Small(Salesforce):
             "Lead": replace(
                 Salesforce.spec.objects["Lead"],
                 batch_rows_max=20,
-                job=replace(BULK, rows_min=ENOUGH // LARGE),
+                job=replace(BULK, rows_min=ENOUGH // LARGE, rows_max=GATHERED * 2),
             )
         },
     )
@@ -140,12 +144,36 @@ async def test_what_is_left_of_the_day_decides() -> None:
         office.upload([lead(n) for n in range(ENOUGH - 50)], "Lead")
         await office.settled()
         assert there.bulk.jobs == {}
-        head = {"sforce-limit-info": "api-usage=70000/100000"}
-        office.account.limits.limiter.observe("api", head)
+        office.account.limits.limiter.observe("api", SCARCE)
         assert office.account.limits.part_left("api") < 0.31
         office.upload([lead(n, Title="x") for n in range(ENOUGH - 50)], "Lead")
         assert kinds(await office.settled()) == {"Written": ENOUGH - 50}
         assert len(there.bulk.jobs) == 1
+
+
+async def test_where_calls_are_scarce_bulk_rows_wait_for_one_another() -> None:
+    """A run's rows come a few at a time: each sent at once, they would never be a job."""
+    async with organisation() as (there, office):
+        office.account.limits.limiter.observe("api", SCARCE)
+        for begin in range(0, GATHERED, 25):
+            assert there.requests == 0
+            office.upload([lead(n) for n in range(begin, begin + 25)], "Lead")
+            await asyncio.sleep(0.05)
+        assert kinds(await office.settled()) == {"Written": GATHERED}
+        assert there.bulk.stats()["rows"] == GATHERED
+
+
+async def test_few_rows_do_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "GATHER_S", 0.5)
+    async with organisation() as (there, office):
+        office.account.limits.limiter.observe("api", SCARCE)
+        office.upload([lead(n) for n in range(30)], "Lead")
+        office.upload([lead(30)], "Lead", Priority.live)
+        await until(lambda: len(there.store.objects) == 1)
+        await asyncio.sleep(0.5)
+        office.account.sweep()
+        assert kinds(await office.settled()) == {"Written": 31}
+        assert there.bulk.jobs == {}
 
 
 async def test_live_rows_and_few_rows_wait_for_no_job() -> None:
@@ -311,8 +339,7 @@ async def test_a_hundred_thousand_rows_by_few_calls_through_five_kills() -> None
     draw, count, wave = random.Random(1), 100_000, 20_000
     async with there.serve() as url, desk(Salesforce, url, secrets=SECRETS) as office:
         for begin in range(0, count, wave):
-            head = {"sforce-limit-info": "api-usage=70000/100000"}
-            office.account.limits.limiter.observe("api", head)
+            office.account.limits.limiter.observe("api", SCARCE)
             office.upload([lead(n) for n in range(begin, begin + wave)], "Lead")
             await asyncio.sleep(draw.uniform(0.2, 3.0))
             await office.kill()
