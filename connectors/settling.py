@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -66,7 +66,8 @@ class _Entry(NamedTuple):
     """What the journal is told of one request."""
 
     request: Request
-    notes: list[dict[str, Any]]
+    notes: list[tuple[dict[str, Any], dict[str, Any]]]
+    """What a row has for itself, and what most have in common."""
     at_ms: int
     """When the first of its rows was settled."""
 
@@ -80,36 +81,49 @@ def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]
     for taken in commands:
         sends += taken.sends
         sends += again(platform, taken, wire)
+        writers: dict[Hashable, Callable[[Mapping[str, Any]], bytes]] = {}
         for settled in taken.settled:
             item, outcome, request, position, at_ms = settled
-            said = _said(outcome)
-            row = item.row
+            said, row = _said(outcome), item.row
             request_id = request.request_id if request else ""
-            record = {
+            alike = (request_id, item.attempts, at_ms, *said.values())
+            write = writers.get(alike)
+            if write is None:
+                write = writers[alike] = wire.outcomes({
+                    "connection": taken.connection,
+                    "object_type": taken.object_type,
+                    "sync": taken.sync,
+                    "run": taken.run,
+                    "request_id": request_id,
+                    "attempts": max(1, item.attempts),
+                    "at_ms": at_ms,
+                    **said,
+                })  # fmt: skip
+            value = write({
                 "row_id": row.row_id,
                 "person": row.person,
-                "connection": taken.connection,
-                "object_type": taken.object_type,
-                "sync": taken.sync,
-                "run": taken.run,
-                "request_id": request_id,
+                "object_id": getattr(outcome, "object_id", ""),
                 "position": position,
-                "attempts": max(1, item.attempts),
-                "at_ms": at_ms,
-                **said,
-            }
-            sends.append(Send(topic, wire.outcome(record), row.person))
+            })  # fmt: skip
+            sends.append(Send(topic, value, row.person))
             if request is not None and not isinstance(outcome, Returned):
                 key = (request_id, taken.sync, taken.run)
-                entry = entries.setdefault(key, _Entry(request, [], at_ms))
-                entry.notes.append(_note(settled, said, request_id))
+                entry = entries.get(key)
+                if entry is None:
+                    entry = entries[key] = _Entry(request, [], at_ms)
+                entry.notes.append((_note(settled), _noted(said, item.row.fields, request_id)))
     for (request_id, sync, run), (request, notes, at_ms) in entries.items():
         for begin in range(0, len(notes), NOTES_MAX):
             part = notes[begin : begin + NOTES_MAX]
+            common = part[0][1]
+            if all(noted == common for _, noted in part):
+                told = [note for note, _ in part]
+            else:
+                common, told = None, [note | noted for note, noted in part]
             value = wire.entry(
-                JournalKind.settled, part, at_ms=at_ms, sync=sync, run=run, request_id=request_id,
-                request=request.name, status=request.status, took_ms=request.took_ms,
-                records=request.rows,
+                JournalKind.settled, told, common, at_ms=at_ms, sync=sync, run=run,
+                request_id=request_id, request=request.name, status=request.status,
+                took_ms=request.took_ms, records=request.rows,
             )  # fmt: skip
             sends.append(Send(JOURNAL, value, run or sync))
     return sends
@@ -144,12 +158,12 @@ def again(platform: str, taken: Taken, wire: Wire) -> Iterator[Send]:
 
 
 def _said(outcome: Outcome) -> dict[str, Any]:
-    """What differs from the defaults of RecordOutcome."""
+    """What differs from the defaults of RecordOutcome, but for the object."""
     match outcome:
-        case Written(object_id):
-            return {"kind": OutcomeKind.written.value, "object_id": object_id}
-        case Unchanged(object_id):
-            return {"kind": OutcomeKind.unchanged.value, "object_id": object_id}
+        case Written():
+            return {"kind": OutcomeKind.written.value}
+        case Unchanged():
+            return {"kind": OutcomeKind.unchanged.value}
         case Accepted(receipt):
             return {"kind": OutcomeKind.accepted.value, "receipt": receipt}
         case Parked(code, words, field):
@@ -172,26 +186,26 @@ STANDING = {
 }
 
 
-def _note(settled: Settled, said: Mapping[str, Any], request_id: str) -> dict[str, Any]:
-    """What differs from the defaults of RowNote."""
+def _note(settled: Settled) -> dict[str, Any]:
+    """Of RowNote what each row has for itself."""
     item = settled.item
-    note = {
+    return {
         "row_id": item.row.row_id,
         "event_id": item.raw["event_id"],
         "person": item.row.person,
         "record_no": item.raw["record_no"],
-        "standing": STANDING[said["kind"]],
         "position": settled.position,
         "attempts": item.attempts,
-        "request_id": request_id,
     }
+
+
+def _noted(said: Mapping[str, Any], fields: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+    """Of RowNote what is the same for all rows that nothing is wrong with."""
+    noted = {"standing": STANDING[said["kind"]], "request_id": request_id}
     if "code" in said:
-        note |= {
-            "code": said["code"],
-            "field": said.get("field", ""),
-            "reason": redacted(said.get("words", ""), item.row.fields),
-        }
-    return note
+        noted["code"], noted["field"] = said["code"], said.get("field", "")
+        noted["reason"] = redacted(said.get("words", ""), fields)
+    return noted
 
 
 def redacted(words: str, fields: Mapping[str, Any]) -> str:

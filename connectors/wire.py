@@ -4,8 +4,10 @@ A test holds it to the codec, byte for byte.
 """
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 from fastavro import parse_schema, schemaless_writer
@@ -32,6 +34,64 @@ OUTCOME = _defaults(RecordOutcome)
 NOTE = _defaults(RowNote)
 ENTRY = _defaults(JournalEntry)
 EVENT = _defaults(PlatformEvent)
+
+
+class Alike:
+    """Records of one schema that have most values in common: those are encoded once.
+
+    In Avro a record is its fields one after another, and a `fixed` is its bytes. So fields in a row
+    that are the same in all can stand in each as one `fixed`, and fastavro has few to go through.
+    """
+
+    def __init__(self, record: Mapping[str, Any], own: frozenset[str]) -> None:
+        """`record`: the schema; `own`: fields that differ, and that each record has."""
+        self._record = record
+        self._runs: list[tuple[str, list[Any]]] = []
+        """Names of what is the same, and its fields; or an empty one, and fields that differ."""
+        for differ, fields in groupby(record["fields"], lambda field: field["name"] in own):
+            self._runs.append(("" if differ else f"same_{len(self._runs)}", list(fields)))
+        self._same = {
+            name: parse_schema({"type": "record", "name": name, "fields": fields})
+            for name, fields in self._runs
+            if name
+        }
+
+    def same(self, values: Mapping[str, Any]) -> dict[str, bytes]:
+        """What each record has beside its own fields."""
+        return {name: _written(schema, values) for name, schema in self._same.items()}
+
+    def schema(self, sizes: Iterable[int]) -> dict[str, Any]:
+        """Of a record with what `same` gave, which has these sizes."""
+        left, fields = iter(sizes), list[Any]()
+        for name, differing in self._runs:
+            if name:
+                fixed = {"type": "fixed", "name": f"{name}_bytes", "size": next(left)}
+                fields.append({"name": name, "type": fixed})
+            else:
+                fields += differing
+        return {**self._record, "fields": fields}
+
+
+ENTRY_FIELDS = {field["name"]: field for field in avro_schema(JournalEntry)["fields"]}
+OUTCOMES = Alike(
+    avro_schema(RecordOutcome), frozenset({"row_id", "person", "object_id", "position"})
+)
+NOTES = Alike(
+    ENTRY_FIELDS["rows"]["type"]["items"],
+    frozenset({"row_id", "event_id", "person", "record_no", "position", "attempts"}),
+)
+
+
+@lru_cache(256)
+def _outcome_schema(*sizes: int) -> Any:
+    return parse_schema(OUTCOMES.schema(sizes))
+
+
+@lru_cache(256)
+def _entry_schema(*sizes: int) -> Any:
+    notes = {"name": "rows", "type": {"type": "array", "items": NOTES.schema(sizes)}}
+    fields = list({**ENTRY_FIELDS, "rows": notes}.values())
+    return parse_schema({**avro_schema(JournalEntry), "fields": fields})
 
 
 class Wire:
@@ -63,10 +123,26 @@ class Wire:
         """`record`: what differs from the defaults of RecordOutcome."""
         return self._write(RecordOutcome, {**OUTCOME, **record})
 
-    def entry(self, kind: JournalKind, notes: Iterable[Mapping[str, Any]], **others: Any) -> bytes:
-        """`notes`: each what differs from the defaults of RowNote."""
-        rows = [{**NOTE, **note} for note in notes]
-        return self._write(JournalEntry, {**ENTRY, "kind": kind.value, "rows": rows, **others})
+    def outcomes(self, common: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bytes]:
+        """Of many outcomes that differ in `row_id`, `person`, `object_id` and `position` only: what
+        writes one from these four. `common`: what else differs from the defaults."""
+        same = OUTCOMES.same({**OUTCOME, **common})
+        head, schema = self._writers[RecordOutcome][0], _outcome_schema(*map(len, same.values()))
+        return lambda own: _written(schema, {**same, **own}, head)
+
+    def entry(
+        self, kind: JournalKind, notes: Iterable[Mapping[str, Any]],
+        common: Mapping[str, Any] | None = None, **others: Any,
+    ) -> bytes:  # fmt: skip
+        """`notes`: each what differs from the defaults of RowNote; where they have `common`, all
+        their ids, numbers and `attempts`, and no more."""
+        record = {**ENTRY, "kind": kind.value, **others}
+        if common is None:
+            rows = [{**NOTE, **note} for note in notes]
+            return self._write(JournalEntry, {**record, "rows": rows})
+        same = NOTES.same({**NOTE, **common})
+        head, schema = self._writers[JournalEntry][0], _entry_schema(*map(len, same.values()))
+        return _written(schema, {**record, "rows": [{**same, **note} for note in notes]}, head)
 
     def event(self, record: Mapping[str, Any]) -> bytes:
         """`record`: what differs from the defaults of PlatformEvent."""
@@ -82,10 +158,14 @@ class Wire:
 
     def _write(self, model: type[Message], record: Mapping[str, Any]) -> bytes:
         head, schema = self._writers[model]
-        out = io.BytesIO()
-        out.write(head)
-        schemaless_writer(out, schema, record)
-        return out.getvalue()
+        return _written(schema, record, head)
+
+
+def _written(schema: Any, record: Mapping[str, Any], head: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    out.write(head)
+    schemaless_writer(out, schema, record)
+    return out.getvalue()
 
 
 def event_headers(

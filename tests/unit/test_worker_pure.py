@@ -277,6 +277,9 @@ def test_outcomes_and_journal_of_a_command():
         Standing.written, Standing.parked, Standing.parked,
     ]  # fmt: skip
     assert entry.rows[1].reason == "not an address: <email>"
+    assert [(n.code, n.attempts, n.position) for n in entry.rows] == [
+        ("", 2, 3), ("BAD", 2, 3), ("unknown", 2, 3),
+    ]  # fmt: skip
 
 
 def test_what_waits_is_written_again_with_its_attempts():
@@ -334,6 +337,36 @@ def test_the_quick_writers_agree_with_the_codec_on_any_value(text, number, kind,
     note = {"row_id": text, "event_id": "e", "record_no": number, "standing": "parked"}
     entry = JournalEntry(kind=JournalKind.settled, at_ms=number, rows=[RowNote(**note)] * 2)
     assert wire.entry(JournalKind.settled, [note, note], at_ms=number) == codec.encode(entry)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(
+    st.text(max_size=200),
+    st.integers(min_value=-(2**63), max_value=2**63 - 1),
+    st.sampled_from(OutcomeKind),
+)
+def test_what_many_have_in_common_is_written_as_the_codec_writes_it(text, number, kind):
+    codec, wire = QUICK.codec, QUICK
+    common = {
+        "connection": text, "object_type": "o", "sync": text, "kind": kind.value, "words": text,
+        "request_id": text, "attempts": 2, "at_ms": number,
+    }  # fmt: skip
+    write = wire.outcomes(common)
+    for own in (
+        {"row_id": "r", "person": text, "object_id": "", "position": 0},
+        {"row_id": text, "person": "p", "object_id": text, "position": 499},
+    ):
+        assert write(own) == codec.encode(RecordOutcome.model_validate(common | own))
+    noted = {"standing": "parked", "code": text, "reason": text, "request_id": text}
+    notes = [
+        {"row_id": text, "event_id": f"e{n}", "person": "p", "record_no": n, "position": number,
+         "attempts": n}
+        for n in range(3)
+    ]  # fmt: skip
+    rows = [RowNote.model_validate(note | noted) for note in notes]
+    entry = JournalEntry(kind=JournalKind.settled, at_ms=number, sync=text, rows=rows)
+    written = wire.entry(JournalKind.settled, notes, noted, at_ms=number, sync=text)
+    assert written == codec.encode(entry)
 
 
 @settings(deadline=None)  # the machine may be busy
