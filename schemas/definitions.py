@@ -15,6 +15,8 @@ from schemas.base import Message
 
 __all__ = [
     "ALL",
+    "ERASE",
+    "REMOVING",
     "Audience",
     "Connection",
     "Definition",
@@ -135,7 +137,12 @@ class Connection(Config):
     quotas: dict[str, Any] = Field(default={}, description="Overrides of the registry's figures.")
 
 
-AnsweredKind = Literal["subscribed", "unsubscribed", "bounced", "deleted"]
+ERASE = "erase"
+"""What `archive` and `delete` leave is gone, too: for good."""
+REMOVING = ("deleted", "forgotten")
+"""Kinds that may take an object away."""
+
+AnsweredKind = Literal["subscribed", "unsubscribed", "bounced", "deleted", "forgotten"]
 
 
 def _web_address(text: str) -> str:
@@ -239,11 +246,13 @@ class Sync(Config):
         "are not named. Empty: the newest counts.",
     )
     live: bool = Field(default=True, description="Follow webhooks too, not only bulk runs.")
-    kinds: dict[AnsweredKind, dict[str, Any]] = Field(
+    kinds: dict[AnsweredKind, str | dict[str, Any]] = Field(
         default={},
-        description="What such an event sets at the destination, by field. Whoever unsubscribed or "
-        "bounced keeps what that sets, in every row, until a later `subscribed`. A kind that is "
-        "not named changes nothing.",
+        description="What such an event sets at the destination, by field; or, of `deleted` and "
+        "`forgotten`, what becomes of the object there: `archive`, `delete` or `erase`, as the "
+        "platform can. Whoever unsubscribed or bounced keeps what that sets, in every row, until a "
+        "later `subscribed`; whoever was forgotten (deleted for the sake of privacy) is never sent "
+        "anywhere again. A kind that is not named changes nothing.",
     )
     audience: Audience | None = Field(
         default=None, description="Only objects on a list are sent. Empty: all are."

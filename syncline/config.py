@@ -15,7 +15,7 @@ from mappings.document import MappingDocument, load
 from mappings.errors import MappingInvalid
 from mappings.fields import FieldList, check_row
 from ratelimits import registry as quotas
-from schemas.definitions import ALL, Connection, Sync
+from schemas.definitions import ALL, REMOVING, Connection, Sync
 from schemas.secrets import SecretMissing, is_reference, resolve
 from schemas.yamlfile import ConfigInvalid, Lines, read_yaml, validated
 from syncline import schedules
@@ -187,9 +187,28 @@ def _check_syncs(found: Configuration) -> Iterator[str]:
                 yield lines.problem(
                     ("match",), "is missing: the field by which people already there are found"
                 )
+        yield from _check_kinds(found, sync, lines)
         yield from _check_when(found, sync, lines)
         if sync.mapping not in found.mappings:
             yield lines.problem(("mapping",), f"there is no mapping {sync.mapping}")
+
+
+def _check_kinds(found: Configuration, sync: Sync, lines: Lines) -> Iterator[str]:
+    """What takes an object away must be something that its platform can do."""
+    connection = found.connections.get(sync.destination)
+    if connection is None or receives_only(connection):
+        return
+    spec = connector_class(connection.platform).spec.objects.get(sync.destination_object)
+    for kind, how in sync.kinds.items():
+        if isinstance(how, dict) or spec is None:
+            continue
+        if kind not in REMOVING:
+            words = f"sets fields by name; only {' and '.join(REMOVING)} take an object away"
+            yield lines.problem(("kinds", kind), words)
+        elif how not in spec.removals:
+            can = ", ".join(spec.removals) or "nothing: name the fields that it sets"
+            words = f"{connection.platform} {sync.destination_object} can {can}"
+            yield lines.problem(("kinds", kind), words)
 
 
 def _check_when(found: Configuration, sync: Sync, lines: Lines) -> Iterator[str]:

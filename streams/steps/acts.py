@@ -207,6 +207,12 @@ def _release(work: Work, there: Destination, state: SyncState | None, owed: Owed
     if today is not None and today.target == plan.target:
         plan = today
     _forget(work, there, state, owed)
+    if row.removal:  # there is nothing to decide: it is to be gone
+        row.rank, row.lane, row.not_before_ms = RELEASED, "", 0
+        work.note(row, Standing.waiting, "released", reason=act.why, by=act.who)
+        offer(work, plan, there, row)
+        advance(work, there)
+        return True
     if state is not None or owed.stage != Stage.upload:  # a fact says what it said
         row.fields = Values()
     row.rank, row.lane, row.not_before_ms = RELEASED, "", 0

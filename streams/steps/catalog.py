@@ -125,6 +125,8 @@ class Plan:
     """Some sync reads from the destination's objects: admit must know whose they are."""
     kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """Kind of event to what it sets at the destination."""
+    removals: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Kind of event to what becomes of the object there: archive, delete or erase."""
     audience: Audience | None = None
     """What a list sets there, where only the objects on it are sent."""
     match: str = ""
@@ -306,7 +308,8 @@ class Catalog:
                 (s.source, s.source_object) == (sync.destination, sync.destination_object)
                 for s in self.syncs.values()
             ),
-            kinds={str(kind): sets for kind, sets in sync.kinds.items()},
+            kinds={str(k): sets for k, sets in sync.kinds.items() if isinstance(sets, dict)},
+            removals={str(k): how for k, how in sync.kinds.items() if isinstance(how, str)},
             audience=sync.audience,
             match=sync.match,
             identity=identity,

@@ -1,4 +1,4 @@
-"""Kinds of events that a sync answers with values of its own: unsubscribed, bounced, deleted.
+"""Kinds of events that a sync answers by itself: unsubscribed, bounced, deleted, forgotten.
 
 A sync says what each kind sets at its destination (`kinds:`). An unsubscribe is about the person:
 until somebody subscribes again later, every row of such a sync carries what it sets, whatever the
@@ -16,6 +16,7 @@ from streams.steps.work import Work
 
 __all__ = [
     "ANSWERED",
+    "GONE",
     "SUPPRESSING",
     "alone",
     "answered_by",
@@ -28,7 +29,8 @@ __all__ = [
 
 SUPPRESSING = frozenset((EventKind.unsubscribed.value, EventKind.bounced.value))
 CONSENT = SUPPRESSING | {EventKind.subscribed.value}
-ANSWERED = CONSENT | {EventKind.deleted.value}
+GONE = frozenset((EventKind.deleted.value, EventKind.forgotten.value))
+ANSWERED = CONSENT | GONE
 
 
 def hear(work: Work, event: PlatformEvent, at_ms: int) -> None:
@@ -40,7 +42,8 @@ def hear(work: Work, event: PlatformEvent, at_ms: int) -> None:
 
 def answered_by(plan: Plan, event: PlatformEvent) -> bool:
     """Whether the sync has an answer to this kind."""
-    return event.kind.value in plan.kinds and not plan.fact
+    kind = event.kind.value
+    return (kind in plan.kinds or kind in plan.removals) and not plan.fact
 
 
 def overlay(work: Work, plan: Plan, there: Destination, row: Row, kind: str) -> None:
@@ -50,7 +53,7 @@ def overlay(work: Work, plan: Plan, there: Destination, row: Row, kind: str) -> 
     """
     stamp, latest = work.person.consent
     sets = dict[str, Any]()
-    if kind == EventKind.deleted or kind == latest:
+    if kind in GONE or kind == latest:
         sets |= plan.kinds.get(kind, {})
     if latest in SUPPRESSING:
         sets |= plan.kinds.get(latest, {})
@@ -59,7 +62,7 @@ def overlay(work: Work, plan: Plan, there: Destination, row: Row, kind: str) -> 
     times = {name: row.fields.time(name) for name in row.fields.values}
     for name in sets:
         times[name] = row.fields.newest()
-        if kind != EventKind.deleted:
+        if kind not in GONE:
             times[name] = max(stamp, times[name], _newest(there, name))
     row.fields = timed({**row.fields.values, **sets}, times)
 

@@ -134,7 +134,11 @@ def adopt(work: Work, plan: Plan) -> Destination:
     there = work.person.destinations[plan.target] = Destination()
     if plan.claims:
         of = f"{plan.target}:"
-        mine = [k for k, s in work.person.sources.items() if k.startswith(of) and not s.became]
+        mine = [
+            key
+            for key, source in work.person.sources.items()
+            if key.startswith(of) and not (source.became or source.deleted_ms)
+        ]
         if mine:
             first = min(mine, key=lambda key: (len(key), key))  # of several the oldest, mostly
             source = work.person.sources[first]

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from schemas.base import Message
 from schemas.control import Act, ActKind
+from schemas.definitions import ERASE
 from schemas.identity import Join, Moved
 from schemas.ids import derive
 from schemas.journal import JournalEntry, JournalKind, Standing
@@ -26,6 +27,8 @@ from schemas.parked import Fix, ParkedRecord, Stage
 from schemas.topics import ACTS, FIXES, JOURNAL
 from streams.steps import facts
 from streams.steps.forgetting import catch_up
+from streams.steps.privacy import forget_all, wipe
+from streams.steps.removal import another
 from streams.steps.rows import (
     Destination,
     JoinAsked,
@@ -151,6 +154,11 @@ def take_in(work: Work, moved: Moved) -> None:
     _tell(work, JournalKind.joined, moved.person, asked)
     differ = work.person.consent != theirs.consent
     _become_one(work, joins, moved, theirs)
+    if work.person.erased_ms:
+        forget_all(work, work.person.erased_ms)
+        wipe(work)
+        go_on(work)
+        return
     for fact in (f for there in theirs.destinations.values() for f in there.facts.values()):
         facts.park_again(work, fact)
     if differ:  # what stands there of either must hear the last word
@@ -296,6 +304,9 @@ def _become_one(work: Work, joins: Joins, moved: Moved, theirs: Person) -> None:
     mine.acts = [*mine.acts, *theirs.acts]
     mine.mended = [*mine.mended, *theirs.mended]
     mine.consent = max(mine.consent, theirs.consent)
+    mine.erased_ms = max(mine.erased_ms, theirs.erased_ms)
+    for person in (mine, theirs):
+        _stay(work, person)
     for name, (since_ms, number) in theirs.rounds.items():
         mine.rounds[name] = max(mine.rounds.get(name, (0, 0)), (since_ms, number))
     for target, other in theirs.destinations.items():
@@ -305,6 +316,23 @@ def _become_one(work: Work, joins: Joins, moved: Moved, theirs: Person) -> None:
             if not there.object_id:
                 member.brought.append(target)
         _one_destination(work, there, other)
+
+
+def _stay(work: Work, person: Person) -> None:
+    """What was to be taken away stays, where another object leads there now; but not who is
+    forgotten."""
+    for there in person.destinations.values():
+        for state in there.syncs.values():
+            rows = [state.next, state.owed.row if state.owed else None]
+            for row in (r for r in rows if r is not None and r.removal not in ("", ERASE)):
+                plan = work.plan(row.sync, row.run)
+                if plan is None or not another(work, plan, ""):
+                    continue
+                if state.owed is not None and state.owed.row is row:
+                    settle_parked(work, state, state.owed)
+                else:
+                    state.next = None
+                work.note(row, Standing.filtered, "another_remains", reason="joined")
 
 
 def _one_destination(work: Work, mine: Destination, theirs: Destination) -> None:
@@ -329,6 +357,7 @@ def _one_destination(work: Work, mine: Destination, theirs: Destination) -> None
         mine.sent[name] = sorted([*mine.sent.get(name, ()), *writes], key=lambda own: own.sent_ms)
     mine.facts |= theirs.facts
     mine.maybe = {**theirs.maybe, **mine.maybe}
+    mine.gone = [*dict.fromkeys([*mine.gone, *theirs.gone])]
     for name, state in theirs.syncs.items():
         _one_sync(work, mine, name, mine.syncs.setdefault(name, SyncState()), state)
     for row in _waiting(mine):
@@ -378,7 +407,7 @@ def _part(work: Work, joins: Joins, asked: JoinAsked) -> None:
     homes = {h for h in joins.members if _came_through(joins, h, home)}
     theirs = Person(
         seq=person.seq, acts=list(person.acts), mended=list(person.mended), consent=person.consent,
-        forgotten=dict(person.forgotten),
+        forgotten=dict(person.forgotten), erased_ms=person.erased_ms,
     )  # fmt: skip
     left = {h: joins.members[h] for h in homes if h != home}
     for key in [key for h in homes for key in joins.members[h].objects]:
@@ -470,7 +499,7 @@ def _map_next_again(work: Work) -> None:
         for state in list(there.syncs.values()):
             row = state.next
             plan = work.plan(row.sync, row.run) if row is not None else None
-            if row is None or plan is None:
+            if row is None or plan is None or row.removal:
                 continue
             state.next, row.fields = None, Values()
             map_again(work, plan, there, row, invalid=False)

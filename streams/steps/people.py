@@ -130,7 +130,8 @@ class People:
 
     def _save(self) -> None:
         person = self.work.person
-        if person.sources or person.destinations or person.mended or person.joins:
+        rest = person.mended or person.joins or person.erased_ms
+        if person.sources or person.destinations or rest:
             self.rows.put(self.work.key, pack(person))
         self.work.out.keep()
 

@@ -89,6 +89,10 @@ class Source(Struct, array_like=True, omit_defaults=True):
     """Object that it was merged into, or whose id it has now: it does not speak any more."""
     gone_ms: int = 0
     """When."""
+    deleted_ms: int = 0
+    """When it was deleted; 0: it was not, or has told of itself since."""
+    made_ms: int = 0
+    """When it was told to be made, or made again; 0: nobody told."""
 
 
 class Row(Struct, array_like=True):
@@ -132,6 +136,8 @@ class Row(Struct, array_like=True):
     """What stands there is read just before it goes out (streams.steps.undoing)."""
     expect: dict[str, Any] = field(default_factory=dict[str, Any])
     """Field to what must stand there still: else it is left out."""
+    removal: str = ""
+    """archive, delete or erase: takes the object away (streams.steps.removal)."""
 
 
 class Own(Struct, array_like=True):
@@ -211,11 +217,13 @@ class Destination(Struct, array_like=True):
     """Other objects of the person there, from before a join: nothing is written to them."""
     maybe: dict[str, Any] = field(default_factory=dict[str, Any])
     """By what to find the object that a row may have made that was never answered."""
+    gone: list[str] = field(default_factory=list[str])
+    """Objects of the person that were archived or deleted there, or may have been."""
 
     def blank(self) -> bool:
         """Nothing was ever sent there, and nothing is to be."""
         written = self.written
-        known = self.object_id or written.values or written.times
+        known = self.object_id or written.values or written.times or self.maybe or self.gone
         return not (known or self.out or self.syncs or self.facts)
 
 
@@ -281,6 +289,9 @@ class Person(Struct, array_like=True):
     previews: dict[str, Row] = field(default_factory=dict[str, Row])
     """Rows of runs that send nothing, of which the platform is asked whether they are there."""
     joins: Joins | None = None
+    erased_ms: int = 0
+    """When they were forgotten for the sake of privacy: nothing goes out of them any more, and
+    nothing is kept (streams.steps.privacy). 0: never."""
 
 
 class Lane(Struct, array_like=True):

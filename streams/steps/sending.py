@@ -7,7 +7,7 @@ holds up nobody else.
 """
 
 from schemas.commands import UploadRow
-from schemas.definitions import Policy
+from schemas.definitions import ERASE, Policy
 from schemas.identity import AddressAsked
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
@@ -15,6 +15,7 @@ from schemas.topics import ASKED
 from streams.steps.catalog import Plan
 from streams.steps.consent import SUPPRESSING, alone, heard_last, overlay
 from streams.steps.echo import echoed, remember
+from streams.steps.removal import found_by
 from streams.steps.rows import Destination, Owed, Row, SyncState, Values
 from streams.steps.undoing import ask, carried
 from streams.steps.values import along, drop, fold, newest_ms, same, timed
@@ -48,6 +49,8 @@ def parked_id(owed: Owed, person: str) -> str:
 
 def offer(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     """A valid row of state has been decided: it is next, unless something owed holds it back."""
+    if row.removal:
+        _overtake(work, there, row)
     state = there.syncs.setdefault(plan.sync, SyncState())
     owed = state.owed
     if owed is not None and row.urgent:
@@ -70,6 +73,20 @@ def offer(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     state.next = row if state.next is None else merge(work, state.next, row)
 
 
+def _overtake(work: Work, there: Destination, row: Row) -> None:
+    """The object is to be taken away: whatever waits for it, or was refused, ends here. What is
+    for good stays so."""
+    for state in there.syncs.values():
+        for owed in (*state.invalid.values(), *((state.owed,) if state.owed else ())):
+            settle_parked(work, state, owed)
+            _supersede(work, owed.row, row)
+            row.removal = ERASE if owed.row.removal == ERASE else row.removal
+        if state.next is not None:
+            _supersede(work, state.next, row)
+            row.removal = ERASE if state.next.removal == ERASE else row.removal
+            state.next = None
+
+
 def mended(work: Work, there: Destination, row: Row) -> None:
     """The row's object has passed our own checks: what they refused of it before is superseded."""
     state = there.syncs.get(row.sync)
@@ -80,7 +97,13 @@ def mended(work: Work, there: Destination, row: Row) -> None:
 
 
 def merge(work: Work, earlier: Row, later: Row) -> Row:
-    """Two rows of one sync become one -> the one that carries both."""
+    """Two rows of one sync become one -> the one that carries both. Of one that takes the object
+    away and one that writes it, the later counts; but nothing counts against an erasure."""
+    if earlier.removal or later.removal:
+        carrier, other = (later, earlier) if earlier.removal != ERASE else (earlier, later)
+        carrier.rank, carrier.seq = min(earlier.rank, later.rank), later.seq
+        _supersede(work, other, carrier)
+        return carrier
     carrier, other = (earlier, later) if later.run and not earlier.run else (later, earlier)
     both = fold(earlier.fields, later.fields)
     if earlier.look or later.look:
@@ -240,6 +263,9 @@ def _urgency(state: SyncState) -> tuple[int, int]:
 def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
     """Send what differs from what stands there; a row of which nothing is left has its fate."""
     row.lane = ""
+    if row.removal:
+        _take_away(work, plan, there, row)
+        return
     if plan.kinds and work.person.consent[1] in SUPPRESSING:
         overlay(work, plan, there, row, "")  # they may have said no while it waited
     elif plan.kinds and heard_last(work, plan, row):
@@ -257,20 +283,32 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
         if fate is Standing.unchanged:
             work.note(row, fate, "equal")
             return
-    there.out = row
     if plan.claims:
         remember(work, plan, there, row)
         _claim_address(work, plan, row)
+    _send(work, plan, there, row)
+    code = "older_left_out" if lost else ""
+    work.note(row, Standing.out, code, field=",".join(lost))
+
+
+def _take_away(work: Work, plan: Plan, there: Destination, row: Row) -> None:
+    if found_by(plan, there, row):
+        _send(work, plan, there, row)
+        work.note(row, Standing.out, row.removal)
+    else:
+        work.note(row, Standing.filtered, "nothing_there")
+
+
+def _send(work: Work, plan: Plan, there: Destination, row: Row) -> None:
+    there.out = row
     work.out.row(
         plan, row.run, row.rank,
         UploadRow(
             row_id=row.row_id, event_id=row.event_id, person=work.key, record_no=row.record_no,
             object_id=there.object_id, occurred_ms=newest_ms(row.fields),
-            fields=json(row.fields.values),
+            fields=json(row.fields.values), removal=row.removal,
         ),
     )  # fmt: skip
-    code = "older_left_out" if lost else ""
-    work.note(row, Standing.out, code, field=",".join(lost))
 
 
 def _claim_address(work: Work, plan: Plan, row: Row) -> None:

@@ -14,6 +14,8 @@ from schemas.topics import ANSWERED
 from streams.steps import facts
 from streams.steps.echo import withdraw
 from streams.steps.preview import answered
+from streams.steps.privacy import ended, wipe
+from streams.steps.removal import given_back, removed
 from streams.steps.rows import Destination, Row, SyncState
 from streams.steps.sending import advance, merge, owe
 from streams.steps.undoing import kept, looked
@@ -39,6 +41,8 @@ def settle(work: Work, outcome: RecordOutcome) -> None:
         row, there.out = there.out, None
         _settle_state(work, there, row, outcome)
     advance(work, there)
+    if work.person.erased_ms:
+        wipe(work)
 
 
 def _answers(row: Row, outcome: RecordOutcome) -> bool:
@@ -49,6 +53,11 @@ def _answers(row: Row, outcome: RecordOutcome) -> bool:
 
 def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutcome) -> None:
     match outcome.kind:
+        case OutcomeKind.written | OutcomeKind.unchanged | OutcomeKind.accepted if row.removal:
+            if removed(work, there, row, outcome):
+                _next(work, there, row)
+            else:
+                _noted(work, row, Standing(outcome.kind.value), outcome)
         case OutcomeKind.written | OutcomeKind.unchanged | OutcomeKind.accepted:
             there.written, there.maybe = fold(there.written, row.fields), {}
             if outcome.kind is OutcomeKind.unchanged:
@@ -58,6 +67,9 @@ def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutco
             if outcome.object_id and outcome.object_id != there.object_id:
                 there.object_id = outcome.object_id
                 _claim(work, row, outcome)
+        case OutcomeKind.parked | OutcomeKind.unknown | OutcomeKind.returned if ended(work, row):
+            if outcome.kind is not OutcomeKind.parked:
+                _may_stand_there(work, there, row)
         case OutcomeKind.parked:
             withdraw(there, row.row_id)
             owe(
@@ -78,19 +90,25 @@ def _settle_state(work: Work, there: Destination, row: Row, outcome: RecordOutco
             if _recalled(outcome):
                 withdraw(there, row.row_id)
             _given_back(work, row, outcome)
-            state = there.syncs.setdefault(row.sync, SyncState())
-            state.next = row if state.next is None else merge(work, row, state.next)
+            _next(work, there, row)
         case OutcomeKind.seen:
             if looked(work, there, row, outcome):
-                state = there.syncs.setdefault(row.sync, SyncState())
-                state.next = row if state.next is None else merge(work, row, state.next)
+                _next(work, there, row)
         case _:
             assert_never(outcome.kind)
+
+
+def _next(work: Work, there: Destination, row: Row) -> None:
+    state = there.syncs.setdefault(row.sync, SyncState())
+    state.next = row if state.next is None else merge(work, row, state.next)
 
 
 def _may_stand_there(work: Work, there: Destination, row: Row) -> None:
     """Nobody knows whether the row was written: its values are sent again, and by those that name
     its object it is found, whatever the source says by then."""
+    if row.removal:
+        given_back(there, row)
+        return
     forget(there.written, row.fields.values)
     plan = work.plan(row.sync, row.run)
     if plan is not None:
@@ -103,6 +121,8 @@ def _settle_fact(work: Work, there: Destination, row: Row, outcome: RecordOutcom
         case OutcomeKind.written | OutcomeKind.unchanged | OutcomeKind.accepted:
             del there.facts[row.row_id]
             _noted(work, row, Standing(outcome.kind.value), outcome)
+        case OutcomeKind.parked | OutcomeKind.unknown | OutcomeKind.returned if ended(work, row):
+            del there.facts[row.row_id]
         case OutcomeKind.parked | OutcomeKind.unknown:
             facts.owe(
                 work, there, row, Stage.upload, outcome.code or outcome.kind.value, outcome.field,

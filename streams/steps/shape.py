@@ -5,7 +5,7 @@ unchanged, next. A fetched record is decided for its run's sync only, and what w
 ourselves for none; both refresh what is known of the object, for all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,10 +14,11 @@ from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
 from schemas.ids import row_id, sync_of
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
-from streams.steps import audience, facts, preview
+from streams.steps import audience, facts, preview, removal
 from streams.steps.catalog import FieldError, Plan, Shaped
 from streams.steps.consent import (
     ANSWERED,
+    GONE,
     SUPPRESSING,
     answered_by,
     hear,
@@ -37,6 +38,7 @@ from streams.steps.echo import (
     told,
 )
 from streams.steps.fixes import overtaken
+from streams.steps.privacy import forget_all, refuse, wipe
 from streams.steps.reading import (
     ONCE_MORE,
     all_in_doubt,
@@ -56,7 +58,9 @@ __all__ = ["decide", "map_again", "park_unshaped", "say_again"]
 
 FUTURE_MS = 5 * 60_000
 RELEASED = 1
-NOT_FOLLOWED = frozenset((EventKind.deleted, EventKind.merged, EventKind.associated))
+NOT_FOLLOWED = frozenset((
+    EventKind.deleted, EventKind.forgotten, EventKind.merged, EventKind.associated,
+))  # fmt: skip
 """Kinds that say nothing about the fields of the object."""
 
 
@@ -70,6 +74,11 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     plans = tuple(p for p in _plans(work, event) if not again or p.sync == again)
     reads = work.catalog.reads(event.connection, event.object_type)
     if not reads and not plans:
+        return
+    if work.person.erased_ms:
+        for row in (_row(work, plan.sync, event) for plan in plans):
+            row.standing = Standing.waiting.value if again else ""
+            refuse(work, row)
         return
     source = work.person.sources.get(key) or Source()
     if (
@@ -85,6 +94,7 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
         seen = look(work, source, event)
         stale = _learn(work, source, event, reads)
         turns = told(work, source, event, seen) if seen else turns
+    removal.hear(work, source, event, kept=any(plan.removals for plan in plans))
     if event.kind in audience.LISTED:
         work.person.sources[key] = source
         audience.hear(source, event, sync_of(event.run))
@@ -97,6 +107,9 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
     rows = [_row(work, plan.sync, event) for plan in plans]
     for row in rows if again else ():
         row.standing, row.rank, row.asked = Standing.waiting.value, RELEASED, True
+    if event.kind is EventKind.forgotten and any(answered_by(plan, event) for plan in plans):
+        _forget(work, list(zip(plans, rows, strict=True)), event)
+        return
     news = [
         (plan, row)
         for plan, row in zip(plans, rows, strict=True)
@@ -131,6 +144,18 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
         wait(work, source, event, [row for _, row in news], -1 if merged else doubtful)
 
 
+def _forget(work: Work, pairs: Sequence[tuple[Plan, Row]], event: PlatformEvent) -> None:
+    """The person is forgotten: each sync that says so does its part, and nothing else goes out of
+    them from then on."""
+    forget_all(work, min(event.occurred_ms, event.received_ms))
+    for plan, row in pairs:
+        if answered_by(plan, event):
+            _decide_for(work, plan, Source(), row, event)
+        else:
+            work.note(row, Standing.filtered, f"kind_{event.kind.value}")
+    wipe(work)
+
+
 def _row(work: Work, sync: str, event: PlatformEvent) -> Row:
     """What the event asks of one sync, not decided yet."""
     mark = work.index.runs.get(event.run) if event.run else None
@@ -150,6 +175,9 @@ def _at_once(
         work.note(row, Standing.cancelled, "run_cancelled", reason=mark.why, by=mark.who)
     elif source.became and (event.kind is EventKind.deleted or not answered_by(plan, event)):
         work.note(row, Standing.filtered, "object_merged", reason=f"it is {source.became} now")
+    elif removal.outdated(plan, source, event):
+        words = "it was deleted" if source.deleted_ms else "it has told of itself since"
+        work.note(row, Standing.stale, "deleted", reason=words)
     elif (
         event.kind in NOT_FOLLOWED
         and not answered_by(plan, event)
@@ -207,7 +235,9 @@ def map_again(
     if own is not None and not shaped.errors:
         whole = _with_times(plan, row.source, own, shaped.fields or {})
     for key, source in work.person.sources.items():
-        if invalid or key == row.source or plan.sync not in source.decided or source.became:
+        if invalid or key == row.source or plan.sync not in source.decided:
+            continue
+        if removal.silent(plan, source):
             continue
         other = _shape(work, plan, source, _event_again(work, row, key, source))
         if other.fields and not other.errors:
@@ -234,7 +264,7 @@ def say_again(
     `word`: as in `map_again`."""
     sources = work.person.sources
     told = {key: sources[key].known.newest() for key in keys}
-    known = {key: at_ms for key, at_ms in told.items() if not sources[key].became}
+    known = {key: at_ms for key, at_ms in told.items() if not removal.silent(plan, sources[key])}
     if not known and (word or standing_no(work, plan)):
         known = told
     if not known:
@@ -330,6 +360,9 @@ def _decide_for(
     work.person.seq += 1
     row.seq = work.person.seq
     there = adopt(work, plan)
+    if answered_by(plan, event) and event.kind.value in plan.removals:
+        _take_away(work, plan, there, row, event)
+        return
     shaped = _said(work, plan, source, event)
     fields = _with_times(plan, row.source, source, shaped.fields or {})
     if turn is not None and shaped.fields is not None and not shaped.errors:
@@ -339,7 +372,7 @@ def _decide_for(
         shaped = Shaped(shaped.fields, (FieldError("validate", turn.field, "goes_round", words),))
     if answered_by(plan, event):
         row.urgent = event.kind.value in SUPPRESSING
-        gone = event.kind is EventKind.deleted
+        gone = event.kind.value in GONE
         stamp = stamp_at(event.occurred_ms, event.object_key)
         if (gone or shaped.fields is None or shaped.errors) and only_what_it_sets(
             work, plan, there, row, event.kind.value, stamp
@@ -355,10 +388,31 @@ def _decide_for(
         del work.person.destinations[plan.target]
 
 
+def _take_away(
+    work: Work, plan: Plan, there: Destination, row: Row, event: PlatformEvent
+) -> None:  # fmt: skip
+    """What was deleted, or forgotten, at the source is to be gone at the destination, too."""
+    other = ""
+    if event.kind is EventKind.deleted:
+        other = removal.another(work, plan, event.object_key)
+    if other:
+        work.note(row, Standing.filtered, "another_remains", reason=f"{other} is the same person's")
+    elif removal.may_stand(there, plan.removals[event.kind.value]):
+        removal.row_of(plan, row, event)
+        offer(work, plan, there, row)
+        advance(work, there)
+    else:
+        work.note(row, Standing.filtered, "nothing_there")
+    if there.blank():
+        del work.person.destinations[plan.target]
+
+
 def _said(work: Work, plan: Plan, source: Source, event: PlatformEvent) -> Shaped:
     """What an object says by itself: nothing, where it is another one now."""
     if source.became:
         return Shaped(None, why=f"it is {source.became} now")
+    if removal.silent(plan, source):
+        return Shaped(None, why="it was deleted")
     return _shape(work, plan, source, event)
 
 

@@ -275,6 +275,33 @@ def test_for_whom_when_and_who_is_told(folder: Path, added: str, line: int, says
 
 
 @pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("deleted: shred", "kinds.deleted: salesforce Lead can delete"),
+        ("forgotten: erase", "kinds.forgotten: salesforce Lead can delete"),
+        ("unsubscribed: delete", "kinds.unsubscribed: sets fields by name; only deleted and"),
+        ("deletde: delete", "kinds.deletde"),
+        ("deleted: 3", "kinds.deleted"),
+    ],
+)
+def test_what_is_taken_away_is_what_the_platform_can(folder: Path, kind: str, says: str) -> None:
+    path, line = spoil(
+        folder, "syncs/leads.yaml", "policy: merge", f"policy: merge\nkinds:\n  {kind}"
+    )
+    found = problems(folder)
+    assert found[0].startswith(f"{path}:{line + 2}: {says}"), found
+
+
+def test_a_sync_may_set_fields_or_take_away(folder: Path) -> None:
+    spoil(
+        folder, "syncs/leads.yaml", "policy: merge",
+        "policy: merge\nkinds:\n  deleted: delete\n  forgotten: {FirstName: null}",
+    )  # fmt: skip
+    sync = load_folder(folder).syncs["leads"]
+    assert sync.kinds == {"deleted": "delete", "forgotten": {"FirstName": None}}
+
+
+@pytest.mark.parametrize(
     ("ruling", "says"),
     [
         ("mailchimp", "ruling: no sync from mailchimp leads here: hubspot can rule"),

@@ -7,7 +7,7 @@ Proof    v1, v2: hex SHA-256; v3: base64 HMAC-SHA256 over method, address, body 
 Repeats  differ in `attemptNumber` alone; `eventId` is not unique, so it never stands alone
 Traps    numbers may be strings; `objectId`, `subscriptionId` may be missing; the type may stand
          under `eventType`; only the changed property is told, never the record; a sensitive value
-         reads REDACTED
+         reads REDACTED; a privacy deletion is told as a deletion, too
 """
 
 import base64
@@ -59,7 +59,7 @@ KINDS = {
     "restore": EventKind.created,  # it is there again
     "propertyChange": EventKind.updated,
     "deletion": EventKind.deleted,
-    "privacyDeletion": EventKind.deleted,
+    "privacyDeletion": EventKind.forgotten,
     "merge": EventKind.merged,
     "associationChange": EventKind.associated,
 }  # newMessage and whatever comes later: other
