@@ -310,6 +310,8 @@ class Platform:
             answer = self.answer(call)
         except HTTPRequestEntityTooLarge:
             answer = self.too_large(call)
+        except ConnectionResetError:  # whoever asked is gone, in the middle of the body
+            return _response(Answer(400, b""))
         self.with_limits(call, answer, now)
         if struck is not faults.NONE:
             if fault := struck.first("lose_after", "status_after"):
