@@ -2,17 +2,21 @@
 who is there again, is."""
 
 import json
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from schemas import ids
 from schemas.commands import Recall, UploadRow
 from schemas.control import ActKind
 from schemas.events import EventKind, Origin
-from schemas.outcomes import OutcomeKind
+from schemas.outcomes import AccountState, OutcomeKind
 from streams.steps.catalog import Catalog
 from tests.simulation.definitions import CONNECTIONS, MAPPINGS, SYNCS, catalog
 from tests.unit.steps_kit import ANN, Desk
+from tests.unit.test_steps_joins import GOES, JOIN, NUMBER, STAYS, Backbone
 
 KINDS = {"deleted": "delete", "unsubscribed": {"Phone": None}}
 
@@ -136,6 +140,14 @@ def test_who_comes_back_while_the_deletion_waits_is_only_updated() -> None:
     assert there.sent == {"Phone": "2", "Email": "ann@x.io"}
 
 
+def test_a_run_that_finds_them_again_counts_as_well() -> None:
+    there = deleted(started().account(open=False))
+    run = ids.run_id("leads", "1")
+    there.event({**ANN, "phone": "2"}, 300, kind=EventKind.updated, run=run, origin=Origin.fetch)
+    assert what(there.account(open=True).row) == ("", "00Q1")
+    assert there.sent["Phone"] == "2"
+
+
 def test_who_comes_back_after_a_deletion_without_an_answer_is_found_or_made() -> None:
     """The object may be gone: the row does not count on its id, and is whole."""
     there = deleted(started())
@@ -175,6 +187,14 @@ def test_as_long_as_another_object_of_the_person_leads_there_it_stays() -> None:
     assert (deleted(there).out, there.told) == ([], ["filtered"])
     assert there.notes[0].code == "another_remains"
     assert what(deleted(there, 250, number=2).row) == ("delete", "00Q1")
+
+
+def test_an_object_that_is_gone_speaks_no_more_for_those_that_remain() -> None:
+    there = started().event({**ANN, "phone": "2", "company": "initech"}, 150, number=2)
+    there.written(there.row)
+    deleted(there, number=2).act(ActKind.forget, sync="leads", values=b'{"target":"sales:Lead"}')
+    there.act(ActKind.resend, sync="leads", targets=[{"parked_id": "", "person": there.who}])
+    assert (there.sent["Phone"], there.sent["Company"]) == ("1", "acme")
 
 
 def test_a_deletion_that_no_sync_answers_changes_nothing() -> None:
@@ -286,3 +306,135 @@ def test_where_no_sync_says_what_becomes_of_them_nothing_does() -> None:
     there.written(there.row)
     assert (forgotten(there).out, there.told) == ([], ["filtered"])
     assert there.event({"phone": "2"}, 300, thin=True).sent["Phone"] == "2"
+
+
+# ---- with joins
+
+
+def two() -> Backbone:
+    """Ann and Bob, whose join is proposed."""
+    there = Backbone()
+    plain = there.catalog
+    leads = SYNCS["leads"].model_copy(update={"kinds": {"deleted": "delete", "forgotten": "erase"}})
+    there.catalog = Catalog(
+        connections=plain.connections, active=plain.active, compiled=plain.compiled,
+        flows=plain.flows, identity_key=b"k", syncs={("leads", 1): leads},
+    )  # fmt: skip
+    there.known().shown()
+    return there.written(there.row, "00Q1")
+
+
+def account(there: Backbone, *, open_: bool) -> Backbone:
+    state = AccountState(account="o1", connection="sales", open=open_, at_ms=5_000)
+    return there.take(("outcomes", "", state))
+
+
+def test_a_deletion_that_waits_takes_nothing_from_who_was_joined_meanwhile() -> None:
+    there = account(two(), open_=False)
+    there.event({}, 300, number=NUMBER[GOES], thin=True, kind=EventKind.deleted)
+    there.act(ActKind.release, JOIN, GOES)
+    assert ("filtered", "another_remains") in there.told()
+    account(there, open_=True)
+    assert [row.removal for row in there.rows if row.removal] == []
+
+
+def test_who_is_one_with_somebody_forgotten_is_forgotten() -> None:
+    there = two().event({}, 300, number=NUMBER[GOES], thin=True, kind=EventKind.forgotten)
+    there.written(there.row, f"00Q{NUMBER[GOES]}")
+    there.act(ActKind.release, JOIN, GOES)
+    person = there.person(STAYS)
+    assert (person.sources, person.erased_ms) == ({}, 300)
+    there.event({**ANN, "phone": "9"}, 900, number=NUMBER[STAYS])
+    assert (there.rows, there.told()) == ([], [("filtered", "forgotten")])
+
+
+def test_all_objects_of_the_person_there_are_erased() -> None:
+    there = two()
+    there.act(ActKind.release, JOIN, GOES)
+    there.settled().event({}, 300, thin=True, kind=EventKind.forgotten)
+    erased: list[str] = []
+    while there.rows:
+        erased.append(there.row.object_id)
+        there.written(there.row, there.row.object_id)
+    assert sorted(erased) == ["00Q1", "00Q2"]
+    assert b"x.io" not in there.people[STAYS]
+
+
+# ---- any order, any answer
+
+
+class Leads:
+    """What Salesforce holds of one person, found by its id or by our key."""
+
+    def __init__(self) -> None:
+        self.made, self.object_id, self.values = 0, "", dict[str, object]()
+
+    def take(self, row: UploadRow) -> str:
+        """-> the id. An update of what is gone would be refused."""
+        if row.removal:
+            if row.object_id in ("", self.object_id):
+                self.object_id = ""
+            return row.object_id
+        assert row.object_id in ("", self.object_id), "it updates what is gone"
+        if not self.object_id:
+            self.made += 1
+            self.object_id, self.values = f"00Q{self.made}", {}
+        self.values |= json.loads(row.fields)
+        return self.object_id
+
+
+ANSWERS = ("written", "lost", "not tried")
+EVENTS = st.lists(st.sampled_from(("says", "gone", "back", "closed", "open")), max_size=12)
+
+
+@settings(deadline=None, max_examples=300)
+@given(EVENTS, st.randoms(use_true_random=False))
+def test_in_whatever_order_it_comes_the_last_word_counts(told: list[str], chance: Random) -> None:
+    """Said, deleted, restored; late and early; with answers that are lost, while the account opens
+    and closes: in the end the person is there if the last thing that happened was no deletion."""
+    there, leads = desk(), Leads()
+    out: list[UploadRow] = []
+
+    def took() -> None:
+        out.extend(there.out)
+
+    def answer(how: str) -> None:
+        row = out.pop(0)
+        object_id = leads.take(row) if how != "not tried" else ""
+        if how == "written":
+            there.outcome(OutcomeKind.written, row, object_id=object_id)
+        else:
+            there.outcome(OutcomeKind.returned, row, words="killed", until_ms=1)
+        took()
+
+    happened = [what for what in told if what in ("says", "gone", "back")]
+    times = [1_000 * n for n in range(1, len(happened) + 1)]
+    story = list(zip(times, happened, strict=True))
+    late = sorted(story, key=lambda one: one[0] + chance.choice((0, 0, 1_500, 3_500)))
+    acts = iter(late)
+    for what in told:
+        if what in ("closed", "open"):
+            there.account(open=what == "open")
+        else:
+            at_ms, what = next(acts)
+            match what:
+                case "says":
+                    there.event({**ANN, "phone": str(at_ms)}, at_ms, kind=EventKind.updated)
+                case "gone":
+                    deleted(there, at_ms)
+                case _:
+                    there.event({}, at_ms, thin=True, kind=EventKind.created)
+        took()
+        if out and chance.random() < 0.5:
+            answer(chance.choice(ANSWERS))
+    there.account(open=True)
+    took()
+    while out:
+        answer("written")
+    said = [at_ms for at_ms, what in story if what == "says"]
+    if not said:
+        return
+    alive = story[-1][1] != "gone"
+    assert bool(leads.object_id) is alive
+    if alive:
+        assert leads.values["Phone"] == str(max(said))
