@@ -34,13 +34,16 @@ OFF = tuple(
 class Simulators:
     """HubSpot, Salesforce and Mailchimp. `urls`: platform to base address."""
 
-    def __init__(self, folder: Path, contacts: int, seed: int, *, quotas: bool) -> None:
-        """Raises Failed where they do not start."""
+    def __init__(
+        self, folder: Path, contacts: int, seed: int, *, quotas: bool, more: Sequence[str] = ()
+    ) -> None:
+        """`more`: arguments of `python -m simulators`, other platforms for one; they come last.
+        Raises Failed where they do not start."""
         self._log = (folder / "simulators.log").open("wb")
         command = [
-            sys.executable, "-m", "simulators", "--platform", "all", "--port", "0",
+            sys.executable, "-m", "simulators", "--port", "0",
             "--contacts", str(contacts), "--seed", str(seed), "--while-stdin-open",
-            *(SCALED if quotas else OFF),
+            *(SCALED if quotas else OFF), *more,
         ]  # fmt: skip
         self.process = subprocess.Popen(  # noqa: S603 - our own command line
             command,

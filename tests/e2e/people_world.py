@@ -1,26 +1,16 @@
 """The processes of a two-way sync over three platforms, people who edit there, and accidents."""
 
-import contextlib
 import json
-import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from syncline import cluster
-from syncline.commands import balance
 from syncline.platforms import Simulators
-from syncline.settings import Settings
-from syncline.stack import Stack
-from syncline.supervisor import Supervisor
-from tests.e2e.gateway_world import free_port
+from tests.e2e import world
 from tests.e2e.people import (
     CAUSES,
     EDITED,
@@ -48,74 +38,24 @@ ACTS = 500
 HOT = 0.02
 """Share of the persons whom every fourth edit hits, at any platform."""
 MEET_MS = 60_000
-SILENT_S = 240.0
 
 
 @dataclass
-class World:
+class World(world.World):
     """Use `with World(…) as world`. Everything is read from the platforms, nothing from us."""
 
-    folder: Path
-    count: int
-    seed: int = 1
-    edits: list[Edit] = field(default_factory=list[Edit])
-    merges: dict[int, int] = field(default_factory=dict[int, int])
-    kills: list[str] = field(default_factory=list[str])
-    _ends: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    count: int = 500
+    edits: list[Edit] = field(default_factory=list[Edit], init=False)
+    merges: dict[int, int] = field(default_factory=dict[int, int], init=False)
+    SECRETS = SECRETS
 
-    def __enter__(self) -> "World":
-        with contextlib.ExitStack() as ends:
-            self._start(ends)
-            self._ends = ends.pop_all()
-        return self
+    def simulators(self) -> Simulators:
+        return Simulators(self.folder, 0, self.seed, quotas=True)
 
-    def __exit__(self, *raised: object) -> None:
-        self._ends.close()
+    def files(self) -> Iterator[tuple[str, str]]:
+        return files(self.sims.urls)
 
-    def _start(self, ends: contextlib.ExitStack) -> None:
-        stack = ends.enter_context(Stack.start(self.folder / "stack"))
-        self.sims = Simulators(self.folder, 0, self.seed, quotas=True)
-        ends.callback(self.sims.stop)
-        self.people = people(self.count)
-        self._settle_in()
-        for cause in CAUSES:
-            if cause.fault:
-                fault = {**cause.fault, "name": cause.name}
-                self.sims.post(SYNCS[cause.sync][1], "faults", fault)
-        self.configuration = self.folder / "configuration"
-        for path, text in files(self.sims.urls):
-            file = self.configuration / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        self.env = {
-            **SECRETS,
-            "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
-            "SCHEMA_REGISTRY_URL": stack.registry_url,
-            "SYNCLINE_DATA": str(self.folder / "data"),
-        }
-        self.syncline("apply", str(self.configuration), "--yes")
-        gateway, self.status_port = free_port(), free_port()
-        url = f"http://127.0.0.1:{gateway}"
-        self.processes = Supervisor(self.folder / "logs", self.env)
-        ends.callback(self.processes.stop)
-        self.processes.add(
-            "gateway", "gateway", "--port", str(gateway), "--admin-port", str(free_port()),
-            "--public-url", url,
-        )  # fmt: skip
-        self.processes.add("streams", "streams")
-        self.processes.add("connectors", "connectors", "--admin-port", str(self.status_port))
-        self.until(lambda: _ok(f"{url}/readyz"), "the gateway is ready", 120)
-        ready = f"http://127.0.0.1:{self.status_port}/readyz"
-        self.until(lambda: _ok(ready), "the connectors are ready", 120)
-        self._aim(url)
-        variables = {
-            name: self.env[name] for name in ("KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL")
-        }
-        os.environ.update(variables)
-        settings = Settings()
-        self._balance = balance.Reader(settings, cluster.codec(settings))
-
-    def _aim(self, url: str) -> None:
+    def aim(self) -> None:
         """Webhooks of all three, with repeats after a second instead of a minute."""
         paths = {
             "hubspot": "hubspot",
@@ -129,13 +69,18 @@ class World:
         }
         for platform, path in paths.items():
             target = {
-                "url": f"{url}/hooks/{path}", "secret": secrets.get(platform, ""),
+                "url": f"{self.url}/hooks/{path}", "secret": secrets.get(platform, ""),
                 "delay_scale": 0.02, "duplicates": 0.02, "options": told.get(platform, {}),
             }  # fmt: skip
             self.sims.post(platform, "webhook", target)
 
-    def _settle_in(self) -> None:
-        """Everybody is where they are first."""
+    def settle_in(self) -> None:
+        """Everybody is where they are first, and the platforms know what they refuse."""
+        self.people = people(self.count)
+        for cause in CAUSES:
+            if cause.fault:
+                fault = {**cause.fault, "name": cause.name}
+                self.sims.post(SYNCS[cause.sync][1], "faults", fault)
         acts: dict[str, list[dict[str, Any]]] = {platform: [] for platform in NAMES}
         for person in self.people:
             for platform in NAMES:
@@ -145,24 +90,6 @@ class World:
             for start in range(0, len(wishes), ACTS):
                 for done in self.sims.post(platform, "act", wishes[start : start + ACTS])["acted"]:
                     assert "error" not in done, done
-
-    def until(self, true: Callable[[], Any], what: str, within_s: float = SILENT_S) -> Any:
-        deadline = time.monotonic() + within_s
-        while not (value := true()):
-            if hasattr(self, "processes"):
-                self.processes.check()
-            assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
-            time.sleep(0.1)
-        return value
-
-    def syncline(self, *args: str, code: int = 0) -> str:
-        """A command as a person types it -> what it prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "syncline", *args], env={**os.environ, **self.env},
-            capture_output=True, text=True, check=False, timeout=600,
-        )  # fmt: skip
-        assert done.returncode == code, f"{args}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
-        return done.stdout
 
     def without_fault(self, platform: str, name: str) -> None:
         address = f"{self.sims.urls[platform]}/_sim/faults"
@@ -236,10 +163,6 @@ class World:
         assert "error" not in done, done
         self.merges[other.number] = one.number
 
-    def kill(self, what: str) -> None:
-        assert self.processes.kill(what)
-        self.kills.append(what)
-
     def _look(self) -> None:
         """Which objects stand for whom by now."""
         self._ids = {
@@ -257,7 +180,7 @@ class World:
 
     # -- the end
 
-    def rest(self, within_s: float = SILENT_S) -> None:
+    def rest(self, within_s: float = world.SILENT_S) -> None:
         """Until every webhook was taken, each record has a fate, and nobody writes any more."""
         self.until(self._still, "all is at rest", within_s)
 
@@ -265,7 +188,7 @@ class World:
         if any(self.sims.get(p, "webhook")["unsettled"] for p in NAMES):
             return False
         before = self._written()
-        read = self._balance.read()
+        read = self.balance.read()
         if read.difference or sum(line.open for line in read.lines()):
             return False
         time.sleep(1.0)  # a row that is out has a place; its webhook may be on its way
@@ -305,9 +228,3 @@ def _created(platform: str, values: dict[str, str]) -> dict[str, Any]:
         return {"create": values}
     merges = {n: v for n, v in values.items() if n != "email_address"}
     return {"kind": "subscribe", "email": values["email_address"], "merge_fields": merges}
-
-
-def _ok(url: str) -> bool:
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
-    return False

@@ -37,7 +37,7 @@ GERMANY = 'trim(record.country) == "Deutschland" ? "Germany" : trim(record.count
 @pytest.mark.timeout(3600)
 def test_one_person_once_and_all_refusals_mended(tmp_path: Path, java_files: None) -> None:
     began_s = time.monotonic()
-    with World(tmp_path, PEOPLE) as world:
+    with World(tmp_path, count=PEOPLE) as world:
         world.storm(
             edits=max(150, PEOPLE // 10), per_s=15.0, merges=max(3, PEOPLE // 200),
             kills=("streams", "connectors", "gateway"),
