@@ -38,8 +38,11 @@ def saw_whole(work: Work, source: Source, event: PlatformEvent) -> None:
 def open_questions(
     work: Work, source: Source, event: PlatformEvent, plans: Sequence[Plan]
 ) -> bool:  # fmt: skip
-    """Whether something must be read before this event can be decided for these syncs."""
-    if not source.doubts and not _unknown(work, source, event, plans):
+    """Whether something must be read before this event can be decided for these syncs, and those
+    before it that wait."""
+    waiting = {sync for _, syncs in source.waiting for sync in syncs}
+    known = [plan for sync in waiting if (plan := work.plan(sync, "")) is not None]
+    if not source.doubts and not _unknown(work, source, event, [*plans, *known]):
         return False
     return bool(event.object_id) and work.catalog.readable(event.connection, event.object_type)
 

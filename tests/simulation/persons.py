@@ -30,11 +30,15 @@ class Persons:
         """Person to the one whom they were joined to, in the order of the joins."""
         self.ever: set[str] = set()
         """Persons who were part of a join, also of one that was undone."""
+        self.undone: set[str] = set()
+        """Persons who were parted: by whomever they had come to be joined with meanwhile."""
         for _, entry in world.log.joined:
             self.ever |= {entry.before, entry.after}
             self.moved.pop(entry.before, None)
             if entry.kind is JournalKind.joined:
                 self.moved[entry.before] = entry.after
+            else:
+                self.undone |= {entry.before, entry.after}
         self.objects: dict[str, list[str]] = defaultdict(list)
         """Person, as they are now, to their objects."""
         for key in self.home:
@@ -54,6 +58,7 @@ class Persons:
         """Whether anybody has parted these, or those whom they were joined to, ever."""
         return any(
             person in world.kept
+            or person in self.undone
             or (person in self.moved and self.parted(world, self.moved[person]))
             for person in persons
         )

@@ -4,6 +4,7 @@ import pytest
 
 from schemas.commands import ReadObjects
 from schemas.events import EventKind, Origin, ResolvedRecord
+from schemas.ids import run_id
 from streams.steps.catalog import Catalog
 from streams.steps.reading import WAITING_MAX
 from streams.steps.rows import Values
@@ -36,6 +37,19 @@ def test_a_whole_event_completes_it_and_the_answer_then_changes_nothing() -> Non
     assert desk.sent["Phone"] == "2"
     desk.event({**ANN, "phone": "2"}, 150, origin=Origin.read)
     assert (desk.notes, desk.person.sources["hub:contact:1"].reading) == ([], 0)
+
+
+def test_who_asks_for_less_lets_nobody_go_who_waits_for_more() -> None:
+    """Whether they have opted in is not known yet, and a list of another sync does not need it."""
+    desk = Desk("leads", "vips").event({"email": "a@x.io", "lastname": "lee"}, 100, thin=True)
+    assert [(n.standing, n.code) for n in desk.notes if n.code != "not_member"] == [
+        ("held", "unknown_field")
+    ]
+    run = run_id("vips", "1")
+    desk.event({}, 110, thin=True, kind=EventKind.joined, run=run, origin=Origin.fetch)
+    assert (desk.told, desk.out) == (["held"], [])
+    desk.event({**ANN, "email": "a@x.io"}, 120, origin=Origin.read)
+    assert len(desk.out) == 2
 
 
 def test_an_object_that_is_gone_keeps_nobody_waiting() -> None:
