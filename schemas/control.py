@@ -28,6 +28,7 @@ class ActKind(StrEnum):
     forget = "forget"
     undo = "undo"
     unjoin = "unjoin"
+    erase = "erase"
 
 
 class Target(Message):

@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "run": "Preview, start, show, pause, resume or cancel bulk runs.",
     "parked": "List, show, test, fix, release or discard records that are stuck.",
     "resend": "Send all that is known of one person again now.",
+    "erase": "Forget a person for the sake of privacy, here and where syncs say so.",
     "unjoin": "Part two persons who were joined to one.",
     "balance": "Show that every record received has a fate.",
     "who": "Find a person by an address: objects, syncs, last values.",

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from schemas.control import Act, ActKind, Target
+from schemas.events import EventKind
 from schemas.ids import derive
 from schemas.journal import JournalEntry, JournalKind, Standing
 from schemas.parked import Stage
@@ -12,10 +13,12 @@ from schemas.topics import JOURNAL
 from streams.steps.fixes import fix, unfix
 from streams.steps.forgetting import forget
 from streams.steps.joins import answer_proposal, unjoin
-from streams.steps.rows import Account, Destination, Owed, RunMark, SyncState, Values
+from streams.steps.privacy import forget_all, wipe
+from streams.steps.rows import Account, Destination, Owed, Row, RunMark, SyncState, Values
 from streams.steps.sending import advance, offer, parked_id, settle_parked
-from streams.steps.shape import map_again, say_again
+from streams.steps.shape import end_there, map_again, say_again
 from streams.steps.undoing import undo
+from streams.steps.values import stamp_at
 from streams.steps.work import Work
 
 __all__ = ["BROADCAST", "act_on_all", "act_on_person"]
@@ -99,8 +102,8 @@ def _names(account: str, gate: str) -> bool:
 
 
 def act_on_person(work: Work, act: Act, home: str = "") -> None:
-    """fix, unfix, release, discard, resend, undo, unjoin: for the targets of this person; confirmed
-    in the journal. `home`: a person who was joined to this one, and whom the act names."""
+    """fix, unfix, release, discard, resend, erase, undo, unjoin: for the targets of this person;
+    confirmed in the journal. `home`: who was joined to this person, and whom the act names."""
     person, home = work.person, home or work.key
     name = act.act_id if home == work.key else f"{act.act_id}|{home}"
     if name in person.acts:
@@ -119,6 +122,8 @@ def _act_on(work: Work, act: Act, target: Target) -> bool:
     """Do it to one parked record -> whether there was anything to do."""
     if act.kind is ActKind.resend:
         return _resend(work, act)
+    if act.kind is ActKind.erase:
+        return _erase(work, act)
     if act.kind is ActKind.undo:
         return _undo(work, act, target)
     if act.kind is ActKind.unfix and target.parked_id in work.person.sources:
@@ -184,6 +189,24 @@ def _resend(work: Work, act: Act) -> bool:
             if work.person.destinations[plan.target].blank():
                 del work.person.destinations[plan.target]
     return done
+
+
+def _erase(work: Work, act: Act) -> bool:
+    """Somebody asks to be forgotten: as if a source had told so, for all syncs that say what then
+    becomes of who stands at their destination."""
+    told = EventKind.forgotten.value
+    plans = [plan for n in work.catalog.names() if (plan := work.plan(n, "")) and not plan.fact]
+    there = [plan for plan in plans if plan.target in work.person.destinations]
+    forget_all(work, act.when_ms)
+    for plan in (p for p in there if told in p.removals or told in p.kinds):
+        row = Row(
+            row_id=derive("erased", act.act_id, plan.sync, work.key), event_id=act.act_id,
+            sync=plan.sync, source="", fields=Values(), rank=RELEASED,
+        )  # fmt: skip
+        work.note(row, Standing.waiting, "resent", reason=act.why, by=act.who)
+        end_there(work, plan, row, told, stamp_at(act.when_ms, work.key), "")
+    wipe(work)
+    return True
 
 
 def _undo(work: Work, act: Act, target: Target) -> bool:

@@ -14,12 +14,11 @@ from schemas.journal import Standing
 from schemas.outcomes import RecordOutcome
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Row, Source, Values
-from streams.steps.values import along, forget, stamp_at, timed
+from streams.steps.values import along, forget, timed
 from streams.steps.work import Work
 
 __all__ = [
-    "another", "found_by", "given_back", "hear", "may_stand", "outdated", "removed", "row_of",
-    "silent",
+    "another", "found_by", "given_back", "hear", "may_stand", "outdated", "removed", "silent",
 ]  # fmt: skip
 
 BACK = frozenset((EventKind.created, EventKind.updated, EventKind.subscribed))
@@ -71,12 +70,6 @@ def may_stand(there: Destination, how: str) -> bool:
     waits = any(state.next is not None for state in there.syncs.values())
     stands = there.object_id or there.written.values or there.maybe or (there.gone and how == ERASE)
     return bool(stands or there.out or waits)
-
-
-def row_of(plan: Plan, row: Row, event: PlatformEvent) -> None:
-    """Make it the row that takes the object away."""
-    row.removal, row.urgent = plan.removals[event.kind.value], True
-    row.fields = Values(stamp_at(event.occurred_ms, event.object_key), dict[str, object]())
 
 
 def found_by(plan: Plan, there: Destination, row: Row) -> bool:

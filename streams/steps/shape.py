@@ -54,7 +54,7 @@ from streams.steps.sending import advance, mended, offer, owe
 from streams.steps.values import OBJECT_BITS, fold, overrule, patch, stamp_at, stamp_of, timed
 from streams.steps.work import Work, without_values
 
-__all__ = ["decide", "map_again", "park_unshaped", "say_again"]
+__all__ = ["decide", "end_there", "map_again", "park_unshaped", "say_again"]
 
 FUTURE_MS = 5 * 60_000
 RELEASED = 1
@@ -357,12 +357,13 @@ def _decide_for(
     if answered_by(plan, event) and preview.only_shown(work, row):
         work.note(row, Standing.filtered, f"would_answer_{event.kind.value}")
         return
+    if event.kind.value in GONE and answered_by(plan, event):
+        stamp = stamp_at(event.occurred_ms, event.object_key)
+        end_there(work, plan, row, event.kind.value, stamp, event.object_key)
+        return
     work.person.seq += 1
     row.seq = work.person.seq
     there = adopt(work, plan)
-    if answered_by(plan, event) and event.kind.value in plan.removals:
-        _take_away(work, plan, there, row, event)
-        return
     shaped = _said(work, plan, source, event)
     fields = _with_times(plan, row.source, source, shaped.fields or {})
     if turn is not None and shaped.fields is not None and not shaped.errors:
@@ -372,33 +373,34 @@ def _decide_for(
         shaped = Shaped(shaped.fields, (FieldError("validate", turn.field, "goes_round", words),))
     if answered_by(plan, event):
         row.urgent = event.kind.value in SUPPRESSING
-        gone = event.kind.value in GONE
         stamp = stamp_at(event.occurred_ms, event.object_key)
-        if (gone or shaped.fields is None or shaped.errors) and only_what_it_sets(
+        if (shaped.fields is None or shaped.errors) and only_what_it_sets(
             work, plan, there, row, event.kind.value, stamp
         ):
             offer(work, plan, there, row)
             advance(work, there)
-            return
-        if gone:
-            work.note(row, Standing.filtered, "nothing_there")
             return
     _take(work, plan, there, row, shaped, fields, valid=True, kind=event.kind.value)
     if there.blank():
         del work.person.destinations[plan.target]
 
 
-def _take_away(
-    work: Work, plan: Plan, there: Destination, row: Row, event: PlatformEvent
-) -> None:  # fmt: skip
-    """What was deleted, or forgotten, at the source is to be gone at the destination, too."""
-    other = ""
-    if event.kind is EventKind.deleted:
-        other = removal.another(work, plan, event.object_key)
+def end_there(work: Work, plan: Plan, row: Row, kind: str, stamp: int, gone: str) -> None:
+    """What a sync does at its destination about who is deleted or forgotten: the object is taken
+    away, or fields are set. `gone`: the source object; empty: all of the person's."""
+    work.person.seq += 1
+    row.seq = work.person.seq
+    row.urgent = kind == EventKind.forgotten or kind in plan.removals
+    there = adopt(work, plan)
+    row.fields, row.removal = Values(stamp, dict[str, object]()), plan.removals.get(kind, "")
+    other = removal.another(work, plan, gone) if row.removal and kind == EventKind.deleted else ""
+    if row.removal:
+        concerns = removal.may_stand(there, row.removal)
+    else:
+        concerns = only_what_it_sets(work, plan, there, row, kind, stamp)
     if other:
         work.note(row, Standing.filtered, "another_remains", reason=f"{other} is the same person's")
-    elif removal.may_stand(there, plan.removals[event.kind.value]):
-        removal.row_of(plan, row, event)
+    elif concerns:
         offer(work, plan, there, row)
         advance(work, there)
     else:

@@ -301,6 +301,24 @@ def test_a_sync_may_set_values_of_who_is_forgotten_instead() -> None:
     assert json.loads(row.fields) == {"LNAME": None, "PHONE": None, "email_address": "ann@x.io"}
 
 
+def test_what_is_set_of_who_is_forgotten_is_parked_where_it_is_refused() -> None:
+    """And stays so until somebody acts: what it set is not what they said."""
+    there = forgotten(privacy(news={"PHONE": None}))
+    [row] = [row for row in there.out if not row.removal]
+    mail = {"connection": "mail", "object_type": "member", "sync": "news"}
+    there.outcome(OutcomeKind.parked, row, code="BAD", field="PHONE", **mail)
+    assert [record.code for record in there.parked.values() if record] == ["BAD"]
+
+
+def test_people_can_forget_somebody_too() -> None:
+    there = privacy()
+    there.act(ActKind.erase, targets=[{"parked_id": "", "person": there.who}])
+    assert (what(there.row), there.told) == (("erase", "00Q1"), ["waiting", "out"])
+    there.written(there.row)
+    assert there.person.sources == {}
+    assert (there.event({**ANN, "phone": "2"}, 10_000).out, set(there.told)) == ([], {"filtered"})
+
+
 def test_where_no_sync_says_what_becomes_of_them_nothing_does() -> None:
     there = desk(deleted="delete").event(ANN, 100)
     there.written(there.row)
