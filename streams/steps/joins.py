@@ -415,7 +415,8 @@ def _part(work: Work, joins: Joins, asked: JoinAsked) -> None:
             theirs.sources[key] = person.sources.pop(key)
     theirs.joins = Joins(members=left)
     for target, there in person.destinations.items():
-        theirs.destinations[target] = _their_destination(there, target, member, theirs)
+        leaving = [member, *left.values()]
+        theirs.destinations[target] = _their_destination(there, target, leaving, theirs)
     for h in homes:
         del joins.members[h]
     undone = JoinAsked(asked.join_id, work.key, asked.why, asked.who)
@@ -454,16 +455,16 @@ def _came_through(joins: Joins, home: str, other: str) -> bool:
 
 
 def _their_destination(
-    there: Destination, target: str, member: Member, theirs: Person
+    there: Destination, target: str, leaving: list[Member], theirs: Person
 ) -> Destination:
-    """What of a destination is the member's."""
-    other = Destination(object_id=member.destinations.get(target, ""))
+    """What of a destination is theirs who part: a member, and those who came through it."""
+    had = [*dict.fromkeys(m.destinations[target] for m in leaving if target in m.destinations)]
+    other = Destination(object_id=had[0] if had else "", also=had[1:])
     for name, writes in there.sent.items():
         theirs_too = [own for own in writes if own.other in ("", other.object_id)]
         other.sent[name] = [replace(own, other="") for own in theirs_too]
-    if other.object_id in there.also:
-        there.also.remove(other.object_id)
-    if target in member.brought and there.object_id == other.object_id:
+    there.also = [object_id for object_id in there.also if object_id not in had]
+    if there.object_id in had and any(target in m.brought for m in leaving):
         there.object_id = ""
     there.written = Values()
     for name, state in list(there.syncs.items()):

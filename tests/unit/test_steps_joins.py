@@ -411,6 +411,24 @@ def test_three_persons_in_a_circle_of_joins_become_one() -> None:
     assert (parted, len(desk.person(min(people)).sources) < 3) == (1, True)
 
 
+def test_who_parts_takes_along_what_came_through_them() -> None:
+    """The only lead of three is of the one who was joined to the one who parts."""
+    number = {ids.person_key(f"hub:contact:{n}"): n for n in (1, 2, 3)}
+    stays, parts, through = sorted(number)
+    desk = Backbone()
+    for person in (stays, parts, through):
+        values = {**ANN, "email": f"{person}@x.io", "optin": "yes" if person == through else "no"}
+        desk.event(values, 100, number=number[person])
+    desk.written(desk.row, "00Q3")
+    for person, into in ((parts, stays), (through, parts)):
+        join = Join(join_id=ids.join_id(person, into), person=person, into=into, automatic=True)
+        desk.take((ACTS, person, join)).settled()
+    assert desk.person(stays).destinations["sales:Lead"].object_id == "00Q3"
+    desk.act(ActKind.unjoin, "", parts)
+    assert desk.person(parts).destinations["sales:Lead"].object_id == "00Q3"
+    assert "sales:Lead" not in desk.person(stays).destinations
+
+
 @pytest.mark.parametrize(
     ("how", "key", "same"),
     [
