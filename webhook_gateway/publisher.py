@@ -97,6 +97,7 @@ class Publisher:
         self._progress_s = time.monotonic()
         self._ticking = False
         self._pause_s = POLL_S
+        self._polled_s = 0.0
         self._last_error = ""
         self._producer = self._new_producer()
         self._probe: asyncio.Future[bool] = self.loop.create_future()
@@ -118,7 +119,13 @@ class Publisher:
 
     @property
     def refuses(self) -> str:
-        """Why nothing can be published right now; empty where it can."""
+        """Why nothing can be published right now; empty where it can.
+
+        What Kafka has confirmed is heard first: with many requests at hand the loop comes to
+        `_tick` after all of them. They would all be held until then, and Kafka taken for slow.
+        """
+        if time.monotonic() - self._polled_s > POLL_S:
+            self._poll()
         if self._down:
             return "kafka away"
         queued = len(self._producer)
@@ -193,6 +200,7 @@ class Publisher:
 
     def _poll(self) -> None:
         self.moved = False
+        self._polled_s = time.monotonic()
         try:
             self._producer.poll(0)
         except KafkaException as error:  # a fatal one comes so, in place of the error callback

@@ -30,7 +30,7 @@ from tests.e2e.gateway_world import (  # noqa: F401 - fixtures are found where t
     start_fixture,
     until,
 )
-from webhook_gateway.publisher import Publisher, Record, Unconfirmed
+from webhook_gateway.publisher import STALL_S, Publisher, Record, Unconfirmed
 
 AWAY_S = 20.0
 
@@ -242,4 +242,20 @@ async def test_what_is_under_way_when_a_producer_fails_is_answered(kafka: Kafka)
     await awaited()
     assert await under_way in (True, False)  # answered, one way or the other
     assert len(kafka.messages("intake.hubspot", record.key)) >= 2
+    await publisher.close(1)
+
+
+async def test_a_busy_loop_is_not_taken_for_a_slow_kafka(kafka: Kafka) -> None:
+    """Within one turn of the loop, as with many large requests at hand: what Kafka has confirmed
+    meanwhile is heard, and not held until the turn ends."""
+    publisher = Publisher({"bootstrap.servers": kafka.servers}, messages_max=1000)
+    deadline_s = time.monotonic() + WAIT_S
+    while publisher.refuses:
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.02)
+    record = Record("intake.hubspot", f"busy-{uuid.uuid4().hex}", b"[]", [])
+    confirmed = publisher.publish([record], WAIT_S)
+    time.sleep(STALL_S + 0.1)  # noqa: ASYNC251 - this is the turn
+    until(lambda: not publisher.refuses and not publisher.queued, "what was confirmed is heard")
+    await confirmed
     await publisher.close(1)
