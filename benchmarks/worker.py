@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,7 @@ def main() -> None:
         said = "{row_bytes} bytes a row; {rows_s:,.0f} rows/s by the clock, on {worker_cores:.2f} "
         said += "cores; the simulator used {simulator_cores:.2f}; at most {rss_mb:.0f} MB"
         print(said.format(**figures))
+        print("µs a row by thread:", figures["cpu_us_per_row_by_thread"])
         if options.waiting:
             figures |= bench.hold(options.waiting, options.kind)
             said = "{waiting:,} rows waiting: {rss_mb_waiting} MB, every 10 s"
@@ -167,6 +169,7 @@ class Bench:
             with self.worker(profile) as worker:
                 idle_cores = self._idle(worker)
                 began_s, ours, theirs = time.perf_counter(), _cpu(worker), _cpu(simulator)
+                threads = _cpu_by_thread(worker)
                 sent = done = peak = 0
                 moved_s = time.monotonic()
                 while done < count:
@@ -183,6 +186,7 @@ class Bench:
                 time.sleep(0.5)  # what went out last is settled and committed, and belongs to it
                 wall_s = time.perf_counter() - began_s
                 ours, theirs = _cpu(worker) - ours, _cpu(simulator) - theirs
+                threads = _cpu_by_thread(worker) - threads
         carrying = ours - idle_cores * wall_s
         return {
             "rows": count,
@@ -191,6 +195,9 @@ class Bench:
             "row_bytes": len(_row(0).fields),
             "rows_s": count / wall_s,
             "cpu_us_per_row": ours / count * 1e6,
+            "cpu_us_per_row_by_thread": {
+                name: round(cpu_s / count * 1e6, 1) for name, cpu_s in threads.most_common()
+            },
             "rows_s_per_core": count / ours,
             "worker_cores": ours / wall_s,
             "simulator_cores": theirs / wall_s,
@@ -292,6 +299,21 @@ def _written(url: str) -> int:
 def _cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return times.user + times.system
+
+
+def _cpu_by_thread(process: psutil.Process) -> Counter[str]:
+    """Seconds: of the event loop, of Python's other threads (poll, commit), of librdkafka's."""
+    seen = Counter[str]()
+    for thread in process.threads():
+        name = Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text().strip()
+        if thread.id == process.pid:
+            name = "event loop"
+        elif name.startswith("rdk:"):
+            name = "librdkafka"
+        else:
+            name = "poll and commit"
+        seen[name] += thread.user_time + thread.system_time
+    return seen
 
 
 if __name__ == "__main__":

@@ -109,7 +109,8 @@ class Account:
             elif item.row.removal and not item.row.object_id and not readback.seek(self, item):
                 self.settle(item, Unchanged(""))  # nothing of it can be there
             else:
-                references.fill(self, item)
+                if item.references:
+                    references.fill(self, item)
                 self.lanes.put(item, self.lane_of(item))
 
     def take_job(
@@ -136,21 +137,23 @@ class Account:
             spec = None
             self.halt(str(error), misconfigured=True)
         since_s = self.office.now_s() - waited_s
-        for raw in rows:
-            item = self._item(raw, taken, spec or uploads.UNKNOWN_OBJECT)
+        for item in self._made(rows, taken, spec or uploads.UNKNOWN_OBJECT):
             item.since_s, item.attempts = since_s, attempts.get(item.row.row_id, 0)
             self.rows[item.row.row_id] = item
             taken.items.append(item)
             yield item
 
-    def _item(self, raw: dict[str, Any], taken: Taken, spec: ObjectSpec) -> Item:
+    def _made(
+        self, rows: Iterable[dict[str, Any]], taken: Taken, spec: ObjectSpec
+    ) -> Iterator[Item]:
         target = f"{taken.connection}:{taken.object_type}"
-        return item_of(raw, taken, spec, target, self.office.match_field(taken.sync))
+        match_field = self.office.match_field(taken.sync)
+        return (item_of(raw, taken, spec, target, match_field) for raw in rows)
 
     def known(self, item: Item, spec: ObjectSpec) -> None:
         """What a row is that is out, and was read while its connection could not be used."""
         if item.spec is uploads.UNKNOWN_OBJECT:
-            made = self._item(item.raw, item.taken, spec)
+            [made] = self._made([item.raw], item.taken, spec)
             self.lanes.release(item)
             item.spec, item.match, item.keys = spec, made.match, made.keys
             self.lanes.hold(item)

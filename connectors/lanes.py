@@ -8,7 +8,7 @@ one request: whoever comes second waits until the first has its fate.
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,7 +27,9 @@ MATCH_OVERHEAD_BYTES = 8
 """Quotes, comma and escapes around a value that is asked for."""
 
 
-class Stage(Enum):
+class Stage(StrEnum):
+    """Text, as lanes are: a plain Enum's hash is a call into Python, once a row."""
+
     refer = "refer"
     match = "match"
     write = "write"

@@ -18,7 +18,6 @@ from connectors.outcome import (
 )
 from connectors.wire import Wire
 from schemas.journal import JournalKind, Standing
-from schemas.outcomes import OutcomeKind
 from schemas.topics import JOURNAL, commands_of, outcomes_of
 
 __all__ = ["AGAIN", "Request", "Send", "Settled", "again", "redacted", "sends_of"]
@@ -81,15 +80,15 @@ def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]
     for taken in commands:
         sends += taken.sends
         sends += again(platform, taken, wire)
-        writers: dict[Hashable, Callable[[Mapping[str, Any]], bytes]] = {}
+        ways: dict[Hashable, tuple[Callable[..., bytes], dict[str, Any]]] = {}
         for settled in taken.settled:
             item, outcome, request, position, at_ms = settled
             said, row = _said(outcome), item.row
             request_id = request.request_id if request else ""
             alike = (request_id, item.attempts, at_ms, *said.values())
-            write = writers.get(alike)
-            if write is None:
-                write = writers[alike] = wire.outcomes({
+            way = ways.get(alike)
+            if way is None:
+                common = {
                     "connection": taken.connection,
                     "object_type": taken.object_type,
                     "sync": taken.sync,
@@ -98,20 +97,22 @@ def sends_of(platform: str, commands: Iterable[Taken], wire: Wire) -> list[Send]
                     "attempts": max(1, item.attempts),
                     "at_ms": at_ms,
                     **said,
-                })  # fmt: skip
-            value = write({
-                "row_id": row.row_id,
-                "person": row.person,
-                "object_id": getattr(outcome, "object_id", ""),
-                "position": position,
-            })  # fmt: skip
+                }
+                # A row that was given back has no standing, and no note.
+                noted = {"standing": STANDING.get(said["kind"]), "request_id": request_id}
+                way = ways[alike] = wire.outcomes(common), noted
+            write, noted = way
+            object_id = getattr(outcome, "object_id", "")
+            value = write(row.row_id, row.person, object_id, position)
             sends.append(Send(topic, value, row.person))
             if request is not None and not isinstance(outcome, Returned):
                 key = (request_id, taken.sync, taken.run)
                 entry = entries.get(key)
                 if entry is None:
                     entry = entries[key] = _Entry(request, [], at_ms)
-                entry.notes.append((_note(settled), _noted(said, item.row.fields, request_id)))
+                if "code" in said:
+                    noted = noted | _why(said, row.fields)
+                entry.notes.append((_note(settled), noted))
     for (request_id, sync, run), (request, notes, at_ms) in entries.items():
         for begin in range(0, len(notes), NOTES_MAX):
             part = notes[begin : begin + NOTES_MAX]
@@ -161,18 +162,17 @@ def _said(outcome: Outcome) -> dict[str, Any]:
     """What differs from the defaults of RecordOutcome, but for the object."""
     match outcome:
         case Written():
-            return {"kind": OutcomeKind.written.value}
+            return {"kind": "written"}
         case Unchanged():
-            return {"kind": OutcomeKind.unchanged.value}
+            return {"kind": "unchanged"}
         case Accepted(receipt):
-            return {"kind": OutcomeKind.accepted.value, "receipt": receipt}
+            return {"kind": "accepted", "receipt": receipt}
         case Parked(code, words, field):
-            return {"kind": OutcomeKind.parked.value, "code": code, "words": words, "field": field}
+            return {"kind": "parked", "code": code, "words": words, "field": field}
         case Unknown(why):
-            return {"kind": OutcomeKind.unknown.value, "code": "unknown", "words": why}
+            return {"kind": "unknown", "code": "unknown", "words": why}
         case Returned(reason, until_ms):
-            return {"kind": OutcomeKind.returned.value, "code": "returned", "words": reason,
-                    "until_ms": until_ms}  # fmt: skip
+            return {"kind": "returned", "code": "returned", "words": reason, "until_ms": until_ms}
         case _:
             raise AssertionError(f"{type(outcome).__name__} never leaves the worker")
 
@@ -199,13 +199,10 @@ def _note(settled: Settled) -> dict[str, Any]:
     }
 
 
-def _noted(said: Mapping[str, Any], fields: Mapping[str, Any], request_id: str) -> dict[str, Any]:
-    """Of RowNote what is the same for all rows that nothing is wrong with."""
-    noted = {"standing": STANDING[said["kind"]], "request_id": request_id}
-    if "code" in said:
-        noted["code"], noted["field"] = said["code"], said.get("field", "")
-        noted["reason"] = redacted(said.get("words", ""), fields)
-    return noted
+def _why(said: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Of RowNote, where something is wrong with the row."""
+    reason = redacted(said.get("words", ""), fields)
+    return {"code": said["code"], "field": said.get("field", ""), "reason": reason}
 
 
 def redacted(words: str, fields: Mapping[str, Any]) -> str:

@@ -35,8 +35,9 @@ class Stats:
         self.commit_s += took_s
         for taken in commands:
             self.rows_again += len(taken.again)
-            for settled in taken.settled:
-                self.outcomes[type(settled.outcome).__name__.lower()] += 1
+            kinds = Counter(type(settled.outcome) for settled in taken.settled)
+            for kind, rows in kinds.items():
+                self.outcomes[kind.__name__.lower()] += rows
 
 
 def status(workers: Mapping[str, "Worker"]) -> dict[str, Any]:

@@ -123,12 +123,17 @@ class Wire:
         """`record`: what differs from the defaults of RecordOutcome."""
         return self._write(RecordOutcome, {**OUTCOME, **record})
 
-    def outcomes(self, common: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bytes]:
+    def outcomes(self, common: Mapping[str, Any]) -> Callable[[str, str, str, int], bytes]:
         """Of many outcomes that differ in `row_id`, `person`, `object_id` and `position` only: what
         writes one from these four. `common`: what else differs from the defaults."""
         same = OUTCOMES.same({**OUTCOME, **common})
         head, schema = self._writers[RecordOutcome][0], _outcome_schema(*map(len, same.values()))
-        return lambda own: _written(schema, {**same, **own}, head)
+
+        def write(row_id: str, person: str, object_id: str, position: int) -> bytes:
+            own = {"row_id": row_id, "person": person, "object_id": object_id, "position": position}
+            return _written(schema, own | same, head)
+
+        return write
 
     def entry(
         self, kind: JournalKind, notes: Iterable[Mapping[str, Any]],

@@ -356,7 +356,7 @@ def test_what_many_have_in_common_is_written_as_the_codec_writes_it(text, number
         {"row_id": "r", "person": text, "object_id": "", "position": 0},
         {"row_id": text, "person": "p", "object_id": text, "position": 499},
     ):
-        assert write(own) == codec.encode(RecordOutcome.model_validate(common | own))
+        assert write(**own) == codec.encode(RecordOutcome.model_validate(common | own))
     noted = {"standing": "parked", "code": text, "reason": text, "request_id": text}
     notes = [
         {"row_id": text, "event_id": f"e{n}", "person": "p", "record_no": n, "position": number,
