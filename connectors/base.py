@@ -108,6 +108,8 @@ class ObjectSpec:
     """Ids that one `ByIds` may ask for."""
     job: JobSpec | None = None
     """Its connector is a `JobConnector`."""
+    quiet: bool = False
+    """Its webhooks may tell nothing of what is written by the API."""
     removals: Mapping[str, int] = field(default_factory=dict[str, int])
     """What can be done away with, and how many a request: `archive` (out of sight, it can come
     back), `delete` (as people delete it there), `erase` (for good, with what is known of them).

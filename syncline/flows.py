@@ -12,8 +12,9 @@ __all__ = ["flow"]
 
 def flow(connection: Connection, spec: Spec, kind: ObjectSpec) -> dict[str, Any]:
     """Rows a second (0: not limited), rows of a full batch, pages of one fetch command, the
-    field by which each row names its object (empty: it is found by an id or a key of ours), and
-    rows of a full job where jobs spare calls of a day's quota."""
+    field by which each row names its object (empty: it is found by an id or a key of ours),
+    whether it may tell nothing of what we write, and rows of a full job where jobs spare calls of a
+    day's quota."""
     limits = registry.load(connection.platform, connection.tier, connection.quotas)
     by_day = any(limits.quotas[w].long for w in limits.groups.get(kind.write_quota, ()))
     return {
@@ -21,5 +22,6 @@ def flow(connection: Connection, spec: Spec, kind: ObjectSpec) -> dict[str, Any]
         "batch_rows": kind.batch_rows_max,
         "fetch_pages_max": spec.fetch_pages_max,
         "identity": kind.identity_field,
+        "quiet": kind.quiet,
         "job_rows": kind.job.rows_max if kind.job and by_day else 0,
     }

@@ -83,6 +83,7 @@ class Mailchimp:
                 read_rows_max=1,  # there is no read by many
                 match_rows_max=1,
                 identity_field="email_address",
+                quiet=True,  # a webhook tells them only where its `sources.api` is set
                 count_quota="read",
                 together=lambda row: row.row_id if is_rename(row) else str("tags" in row.fields),
                 job=JobSpec(

@@ -86,6 +86,8 @@ class Flow:
     """Field by which each row names its object there; empty: an id or a key of ours does."""
     job_rows: int = 0
     """Of a job of the platform, which spares calls where a day's are scarce; 0: there is none."""
+    quiet: bool = False
+    """It may tell nothing of what is written by its API."""
 
     def credit(self) -> int:
         """Records that may be on their way at once: 30 s worth, at least two batches; or what fills
@@ -159,6 +161,7 @@ class Catalog:
         default_factory=dict[tuple[str, str], frozenset[str]]
     )
     _scopes: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    _targets: set[str] | None = None
 
     def names(self) -> Iterable[str]:
         """All syncs, sorted."""
@@ -230,6 +233,18 @@ class Catalog:
         known = self.connections.get(connection)
         there = known is not None and f"{connection}:{object_type}" in self.flows
         return there and known is not None and (known.platform, object_type) not in self.facts
+
+    def written_to(self, target: str) -> bool:
+        """Whether some sync leads to `connection:object_type`."""
+        if self._targets is None:
+            known = self.syncs.values()
+            self._targets = {f"{s.destination}:{s.destination_object}" for s in known}
+        return target in self._targets
+
+    def quiet(self, connection: str, object_type: str) -> bool:
+        """Whether these objects may tell nothing of what we write to them, and can be read."""
+        flow = self.flows.get(f"{connection}:{object_type}")
+        return flow is not None and flow.quiet and self.readable(connection, object_type)
 
     def identity(self, event: PlatformEvent) -> str | None:
         """Keyed hash of the event's identifying key.

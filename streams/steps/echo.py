@@ -13,7 +13,7 @@ A platform tells every change, ours too. What it tells is held against what we w
   round between two syncs more than `ROUNDS_MAX` times an hour is stopped, at that person only.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,12 +22,12 @@ from schemas.events import PlatformEvent
 from schemas.journal import Standing
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Own, Row, Source, Values
-from streams.steps.values import RULES, drop, fold, same, stamp_at, text, timed
+from streams.steps.values import DOUBT_MS, RULES, drop, fold, same, stamp_at, text, timed
 from streams.steps.work import Work
 
 __all__ = [
-    "ROUNDS_MAX", "Turn", "adopt", "echoed", "leave_out", "look", "remember", "rounds", "stands",
-    "told", "withdraw",
+    "ROUNDS_MAX", "Turn", "adopt", "echoed", "leave_out", "look", "read_since", "remember",
+    "rounds", "settled", "stands", "told", "withdraw",
 ]  # fmt: skip
 
 EXPIRES_MS = 24 * 3_600_000
@@ -68,10 +68,11 @@ class Turn(NamedTuple):
 
 
 def look(work: Work, source: Source, event: PlatformEvent) -> Look | None:
-    """None: nothing of ours is sent to such objects of the person."""
-    there = work.person.destinations.get(f"{event.connection}:{event.object_type}")
-    if there is None:
+    """None: nothing of ours is sent to such objects."""
+    target = f"{event.connection}:{event.object_type}"
+    if not work.catalog.written_to(target):
         return None
+    there = work.person.destinations.get(target) or Destination()  # none yet: births count already
     known, key = source.known, event.object_key
     stamps = {name: _stamp(source, key, name) for name in known.values.keys() | source.born.keys()}
     said = msgspec.json.decode(event.values).keys() if event.thin else ()
@@ -81,10 +82,13 @@ def look(work: Work, source: Source, event: PlatformEvent) -> Look | None:
     return Look(there, dict(known.values), stamps, spoken)
 
 
-def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[Turn]:
+def told(
+    work: Work, source: Source, event: PlatformEvent, seen: Look
+) -> tuple[list[Turn], list[str]]:  # fmt: skip
     """The event has been entered: tell our own writes from changes, remember what stands there.
 
-    -> what may go round. The destination takes the object for its own from now on.
+    -> what may go round, and fields whose change met a row of ours on its way. The destination
+    takes the object for its own from now on.
     """
     there, known = seen.there, source.known
     there.object_id = there.object_id or event.object_id
@@ -122,7 +126,22 @@ def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> list[T
         key = event.object_key
         stands = timed(fresh, {name: _stamp(source, key, name) for name in fresh})
         there.written = fold(there.written, stands)
-    return turns
+    quiet = not twin and work.catalog.quiet(event.connection, event.object_type)
+    return turns, [n for n in fresh if quiet and _met(there, n, event.occurred_ms)]
+
+
+def settled(there: Destination, row: Row, at_ms: int) -> None:
+    """The row's outcome has come: what it wrote stands there by now, if it ever does."""
+    for name in row.fields.values:
+        for own in there.sent.get(name, ()):
+            if own.row_id == row.row_id:
+                own.done_ms = at_ms
+
+
+def read_since(there: Destination, names: Iterable[str]) -> None:
+    """What these fields hold was read after all outcomes: nothing of ours comes back in them."""
+    for own in (own for name in names for own in there.sent.get(name, ())):
+        own.back |= own.done_ms > 0
 
 
 def adopt(work: Work, plan: Plan) -> Destination:
@@ -227,11 +246,12 @@ def rounds(work: Work, plan: Plan, turns: list[Turn]) -> Turn | None:
 def _own(
     work: Work, there: Destination, name: str, value: Any, event: PlatformEvent
 ) -> tuple[Own | None, str]:
-    """Our write that this value is, if it is one: from now on it has come back."""
+    """Our write that this value is, if it is one: from now on it has come back, as all before it
+    have, of which some are never told."""
     plain = text(value)
     object_id = "" if event.object_id == there.object_id else event.object_id
     writes = [own for own in there.sent.get(name, ()) if own.other == object_id]
-    for own in writes:
+    for own in sorted(writes, key=lambda own: (own.text != plain, -own.sent_ms)):
         near = own.text != plain
         if own.back or (near and _loose(own.text) != _loose(plain)) or _by_a_person(event):
             continue
@@ -257,6 +277,15 @@ def _came_back(
     until_ms = at_ms + 999 if at_ms % 1000 == 0 else at_ms  # some platforms tell whole seconds
     said_since = name in spoken and until_ms >= sent_ms[-1]
     return said_since or known.time(name) > sent_ms[-1] + SKEW_MS
+
+
+def _met(there: Destination, name: str, at_ms: int) -> bool:
+    """Whether a row of ours to this field was on its way at that time, or came later, and the
+    platform has not told since what it holds."""
+    return any(
+        not own.back and not own.other and not 0 < own.done_ms < at_ms - DOUBT_MS
+        for own in there.sent.get(name, ())
+    )
 
 
 def _outdated(there: Destination, name: str, at_ms: int) -> None:

@@ -1,9 +1,10 @@
 """Snapshot first: an object is read only when what an event needs is unknown, or in doubt.
 
 Unknown: a field that some mapping looks at has never been seen of this object. In doubt: two values
-of a field whose times do not tell which is the later one. Then the event waits in the object's row,
-in order with those that come after it, until the whole has been read. Never more than one read of
-an object is under way; a worker answers each, if only by saying that the object is gone.
+of a field whose times do not tell which is the later one, or a change that met a row of ours on its
+way. Then the event waits in the object's row, in order with those that come after it, until the
+whole has been read; what met a row, when that has its outcome. Never more than one read of an
+object is under way; a worker answers each, if only by saying that the object is gone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,11 +15,12 @@ from schemas.events import EventKind, PlatformEvent
 from schemas.journal import Standing
 from streams.steps.catalog import Plan
 from streams.steps.rows import Row, Source, pack
+from streams.steps.values import stamp_at
 from streams.steps.work import Work
 
 __all__ = [
-    "ONCE_MORE", "all_in_doubt", "answered", "full", "open_questions", "saw_whole", "take_waiting",
-    "wait",
+    "ONCE_MORE", "all_in_doubt", "answered", "full", "open_questions", "read_what_met", "saw_whole",
+    "take_waiting", "wait",
 ]  # fmt: skip
 
 WAITING_MAX = 100
@@ -49,27 +51,31 @@ def open_questions(
 
 def all_in_doubt(source: Source, reads: Iterable[str], event: PlatformEvent) -> None:
     """Two objects have become this one: of neither is known what it holds now. What was told of it
-    before that is older, whatever it says; and what it holds, it holds by that choice."""
+    before that is older, whatever it says; what it holds, it holds by that choice, made then."""
     known = source.known
     source.doubts = sorted(reads)
     times = {name: known.time(name) for name in source.doubts}
     now_ms = min(event.occurred_ms, event.received_ms)
     known.times = {name: max(at, now_ms) for name, at in times.items() if at}
-    source.born = {}
+    chosen = stamp_at(now_ms, event.object_key)
+    source.born = {name: max(at, chosen) for name, at in source.born.items()}
 
 
 def wait(
-    work: Work, source: Source, event: PlatformEvent, rows: Sequence[Row], doubtful: int
+    work: Work, source: Source, event: PlatformEvent, rows: Sequence[Row], doubtful: int,
+    met: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Let the event wait in the object's row; ask, if no read is under way. `rows`: what it asks of
-    each sync. `doubtful`: number of fields that were in doubt before it came; -1: all of them."""
+    each sync. `doubtful`: number of fields that were in doubt before it came; -1: all of them.
+    `met`: fields whose change met a row of ours on its way."""
+    source.met |= bool(met)
     source.waiting.append((pack(event.model_dump()), [row.sync for row in rows]))
     for row in rows:
         code = "in_doubt" if source.doubts else "unknown_field"
         code = "merged" if event.kind is EventKind.merged else code
         work.note(row, Standing.held, code, field=",".join(source.doubts))
     if not source.reading:
-        _ask(work, source, event)
+        _ask(work, source, event.object_key)
     elif len(source.doubts) > doubtful:
         source.reading = ONCE_MORE
 
@@ -80,12 +86,13 @@ def full(source: Source) -> bool:
     return len(sizes) >= WAITING_MAX or sum(sizes) > WAITING_BYTES_MAX
 
 
-def answered(work: Work, source: Source, event: PlatformEvent) -> bool:
-    """A read of ours has come back -> whether it settles everything."""
-    if source.reading == ONCE_MORE:
-        _ask(work, source, event)
+def answered(work: Work, source: Source, event: PlatformEvent, met: Sequence[str] = ()) -> bool:
+    """A read of ours has come back -> whether it settles everything. `met`: as for `wait`."""
+    source.met |= bool(met)
+    if source.reading == ONCE_MORE or met:
+        _ask(work, source, event.object_key)
         return False
-    source.reading = 0
+    source.reading, source.met = 0, False
     source.doubts = []
     return True
 
@@ -114,10 +121,23 @@ def _unknown(work: Work, source: Source, event: PlatformEvent, plans: Sequence[P
     return any(name not in known.times for plan in plans for name in plan.mapping.inputs)
 
 
-def _ask(work: Work, source: Source, event: PlatformEvent) -> None:
-    connection = work.catalog.connections[event.connection]
+def read_what_met(work: Work, target: str) -> None:
+    """A row to this destination has its outcome: what met it on its way can be read now."""
+    for key, source in work.person.sources.items():
+        if source.met and not source.reading and key.startswith(f"{target}:"):
+            _ask(work, source, key)
+
+
+def _ask(work: Work, source: Source, object_key: str) -> None:
+    """Not while a row is out to an object where one was met: the read could come before it."""
+    name, kind, object_id = object_key.split(":", 2)
+    there = work.person.destinations.get(f"{name}:{kind}")
+    if source.met and there is not None and there.out is not None:
+        source.reading = 0
+        return
+    connection = work.catalog.connections[name]
     work.out.read(
-        connection.platform, connection.account, event.connection, event.object_type,
-        event.object_id, work.catalog.reads(event.connection, event.object_type),
+        connection.platform, connection.account, name, kind, object_id,
+        work.catalog.reads(name, kind),
     )  # fmt: skip
     source.reading = UNDER_WAY

@@ -93,6 +93,9 @@ class Source(Struct, array_like=True, omit_defaults=True):
     """When it was deleted; 0: it was not, or has told of itself since."""
     made_ms: int = 0
     """When it was told to be made, or made again; 0: nobody told."""
+    met: bool = False
+    """A change there met a row of ours on its way: it is read when nothing is out, and nothing
+    goes out until then."""
 
 
 class Row(Struct, array_like=True):
@@ -155,6 +158,8 @@ class Own(Struct, array_like=True):
     """It has come back, or never will."""
     other: str = ""
     """Object that it was written to, where that is one of `Destination.also`."""
+    done_ms: int = 0
+    """When the outcome of its row came; 0: it is out yet."""
 
 
 class Owed(Struct, array_like=True):

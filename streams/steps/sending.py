@@ -181,7 +181,7 @@ def advance(work: Work, there: Destination) -> None:
             state.next = None
         elif (code := blocked(work, plan, row)) or plan is None:
             wait(work, plan, row, code)
-        elif there.out is not None or held:
+        elif there.out is not None or held or (plan.claims and _unread(work, plan, there, row)):
             behind.append(row)
         elif row.look and there.object_id:
             state.next = None
@@ -191,10 +191,18 @@ def advance(work: Work, there: Destination) -> None:
             _depart(work, plan, there, row)
     for row in behind:
         if row.standing != Standing.waiting or row.asked:
-            code, by = ("joining", held) if there.out is None else ("behind", there.out.row_id)
+            code, by = ("joining", held) if held else ("in_doubt", "")
+            if there.out is not None:
+                code, by = "behind", there.out.row_id
             work.note(row, Standing.waiting, code, by=by)
     for name in [n for n, s in there.syncs.items() if s.idle()]:
         del there.syncs[name]
+
+
+def _unread(work: Work, plan: Plan, there: Destination, row: Row) -> bool:
+    """Whether it is to be read first what the object holds, as a change met a row of ours there."""
+    source = work.person.sources.get(f"{plan.target}:{there.object_id}")
+    return source is not None and source.met and not row.urgent
 
 
 def held_by_a_join(work: Work) -> str:

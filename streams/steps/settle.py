@@ -12,9 +12,10 @@ from schemas.outcomes import OutcomeKind, RecordOutcome
 from schemas.parked import Stage
 from schemas.topics import ANSWERED
 from streams.steps import facts
-from streams.steps.echo import withdraw
+from streams.steps.echo import settled, withdraw
 from streams.steps.preview import answered
 from streams.steps.privacy import ended, wipe
+from streams.steps.reading import read_what_met
 from streams.steps.removal import given_back, removed
 from streams.steps.rows import Destination, Row, SyncState
 from streams.steps.sending import advance, merge, owe
@@ -39,6 +40,9 @@ def settle(work: Work, outcome: RecordOutcome) -> None:
         _settle_fact(work, there, fact.row, outcome)
     elif there.out is not None and _answers(there.out, outcome):
         row, there.out = there.out, None
+        if there.sent:
+            settled(there, row, outcome.at_ms)
+            read_what_met(work, f"{outcome.connection}:{outcome.object_type}")
         _settle_state(work, there, row, outcome)
     advance(work, there)
     if work.person.erased_ms:

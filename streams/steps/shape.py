@@ -33,6 +33,7 @@ from streams.steps.echo import (
     echoed,
     leave_out,
     look,
+    read_since,
     rounds,
     stands,
     told,
@@ -88,19 +89,28 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
         and event.kind not in audience.LISTED
     ):
         source.became = ""  # its address is given back: it lives again
-    stale, doubtful, turns = False, len(source.doubts), list[Turn]()
+    stale, doubtful, turns, met = False, len(source.doubts), list[Turn](), list[str]()
+    there: Destination | None = None
     if event.kind not in NOT_FOLLOWED and reads and not source.became:
         work.person.sources[key] = source
         seen = look(work, source, event)
         stale = _learn(work, source, event, reads)
-        turns = told(work, source, event, seen) if seen else turns
+        if seen is not None:
+            there = seen.there
+            turns, met = told(work, source, event, seen)
+            source.doubts += [name for name in met if name not in source.doubts]
     removal.hear(work, source, event, kept=any(plan.removals for plan in plans))
     if event.kind in audience.LISTED:
         work.person.sources[key] = source
         audience.hear(source, event, sync_of(event.run))
     if event.origin is Origin.read:
-        if answered(work, source, event):
+        in_doubt = source.doubts
+        if answered(work, source, event, met):
+            if there is not None:
+                read_since(there, in_doubt)
             _decide_waiting(work, source)
+            if there is not None:
+                advance(work, there)
         return
     if event.kind.value in ANSWERED:
         hear(work, event, min(event.occurred_ms, event.received_ms))
@@ -141,7 +151,7 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
             _park_unshaped(work, row, event, "too_many_waiting", words)
     else:
         work.person.sources[key] = source
-        wait(work, source, event, [row for _, row in news], -1 if merged else doubtful)
+        wait(work, source, event, [row for _, row in news], -1 if merged or met else doubtful, met)
 
 
 def _forget(work: Work, pairs: Sequence[tuple[Plan, Row]], event: PlatformEvent) -> None:

@@ -5,7 +5,7 @@ One line says what a careless change would have done; the patch does it.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from schemas.events import Origin
@@ -215,48 +215,54 @@ class _both(AbstractContextManager[Any]):  # noqa: N801 - reads as the function 
             each.__exit__(None, None, None)
 
 
-FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "the latest event wins, not the newest": _latest_wins,
-    "a second row goes out while one is out": _two_rows_out,
-    "any outcome settles whatever is out": _any_outcome_settles,
-    "what was commanded counts as written": _commanded_is_written,
-    "a row that is given back is forgotten": _returned_is_forgotten,
-    "a repeat passes as a new event": _repeats_pass,
-    "an event overtakes those that wait for the address": _nobody_waits_for_the_address,
-    "a release sends what was refused, as it was": _release_sends_what_was_refused,
-    "the second person to wait in a lane is forgotten": _a_waiting_person_is_lost,
-    "a run ends before its records have": _a_run_ends_early,
-    "cancelling a run drops the live change it carried": _cancelling_drops_live_changes,
-    "a page counts as read when it is received": _read_when_received,
-    "a record is decided with half of its object known": _half_known,
-    "of two changes in one millisecond the last to come wins": _ties_to_the_last,
-    "an object is read again while it is being read": _reads_without_end,
-    "a person moves while a row is out": lambda: patch.object(
+class Fault(NamedTuple):
+    near: int
+    """A seed that finds it: tried before all others."""
+    put_in: Callable[[], AbstractContextManager[Any]]
+
+
+FAULTS: dict[str, Fault] = {
+    "the latest event wins, not the newest": Fault(0, _latest_wins),
+    "a second row goes out while one is out": Fault(0, _two_rows_out),
+    "any outcome settles whatever is out": Fault(23, _any_outcome_settles),
+    "what was commanded counts as written": Fault(72, _commanded_is_written),
+    "a row that is given back is forgotten": Fault(0, _returned_is_forgotten),
+    "a repeat passes as a new event": Fault(0, _repeats_pass),
+    "an event overtakes those that wait for the address": Fault(0, _nobody_waits_for_the_address),
+    "a release sends what was refused, as it was": Fault(23, _release_sends_what_was_refused),
+    "the second person to wait in a lane is forgotten": Fault(0, _a_waiting_person_is_lost),
+    "a run ends before its records have": Fault(0, _a_run_ends_early),
+    "cancelling a run drops the live change it carried": Fault(1, _cancelling_drops_live_changes),
+    "a page counts as read when it is received": Fault(2, _read_when_received),
+    "a record is decided with half of its object known": Fault(0, _half_known),
+    "of two changes in one millisecond the last to come wins": Fault(107, _ties_to_the_last),
+    "an object is read again while it is being read": Fault(0, _reads_without_end),
+    "a person moves while a row is out": Fault(1, lambda: patch.object(
         joins, "_something_out", lambda person: False
-    ),
-    "what comes for somebody who has moved is dropped": _nothing_is_sent_on,
-    "two who were joined are not decided anew": lambda: patch.object(
+    )),
+    "what comes for somebody who has moved is dropped": Fault(0, _nothing_is_sent_on),
+    "two who were joined are not decided anew": Fault(23, lambda: patch.object(
         joins, "_decide_anew", lambda *_, **__: None
-    ),
-    "the source that rules counts no more than others": lambda: patch.object(
+    )),
+    "the source that rules counts no more than others": Fault(29, lambda: patch.object(
         Ruling, "over", lambda _, stamped: stamped
-    ),
-    "a merged object is decided before it was read": lambda: patch.object(
+    )),
+    "a merged object is decided before it was read": Fault(0, lambda: patch.object(
         shape, "all_in_doubt", lambda *_: None
-    ),
-    "whoever is on no list counts as a member": lambda: patch.object(
+    )),
+    "whoever is on no list counts as a member": Fault(27, lambda: patch.object(
         audience, "member", lambda *_: True
-    ),
-    "whoever said no is subscribed by the next row": lambda: _both(
+    )),
+    "whoever said no is subscribed by the next row": Fault(1, lambda: _both(
         patch.object(shape, "overlay", lambda *_: None),
         patch.object(sending, "overlay", lambda *_: None),
-    ),
-    "a row that waited does not know of a no": lambda: patch.object(
+    )),
+    "a row that waited does not know of a no": Fault(0, lambda: patch.object(
         sending, "overlay", lambda *_: None
-    ),
-    "an older word on consent counts as the last": lambda: patch.object(
+    )),
+    "an older word on consent counts as the last": Fault(17, lambda: patch.object(
         shape, "hear", _hear_as_it_comes
-    ),
+    )),
 }  # fmt: skip
 
 
@@ -290,6 +296,9 @@ TWO_WAY_FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "an echo is as new as its arrival": _as_new_as_its_arrival,
     "a write that met a newer edit counts as an echo": _clobbered_is_an_echo,
+    "a change that met a row of ours on its way is not read": lambda: patch.object(
+        echo, "_met", lambda *_: False
+    ),
     "what is on its way does not count": lambda: patch.object(
         shape, "stands", lambda there, row: echo.stands(Destination(written=there.written), row)
     ),

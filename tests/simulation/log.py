@@ -3,6 +3,7 @@
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from schemas.base import Message
@@ -55,6 +56,7 @@ class Log:
         return {key: message for key, message in newest.items() if message is not None}
 
 
+@lru_cache(10_000)
 def partition_of(key: str) -> int:
     return zlib.crc32(key.encode()) % PARTITIONS
 

@@ -1,10 +1,10 @@
 """Two platforms that are source and destination of each other, and two behind one of them.
 
 Contacts of `hub` and leads of `sales` are kept equal by two syncs; the contacts also become members
-at `mail`, and those members at `post`: three syncs in a row. In half of the worlds Mailchimp is the
-hub. People edit on both sides at once, and merge contacts; each platform tells every change of its
-own, whoever made it, late, twice and in any order. In the end both sides hold the same, after few
-writes.
+at `mail`, and those members at `post`: three syncs in a row. In some of the worlds Mailchimp is the
+hub, in some it is the other side, and then it does not tell of what is written by its API. People
+edit on both sides at once, and merge contacts; each platform tells every other change, late, twice
+and in any order. In the end both sides hold the same, after few writes.
 """
 
 import json
@@ -56,7 +56,11 @@ CONNECTIONS = {
     ),
     "post": Connection(connection="post", platform="mailchimp", account="m2"),
 }
-SWAPPED = {"hubspot": "mailchimp", "mailchimp": "hubspot", "salesforce": "salesforce"}
+PLATFORMS = ("hubspot", "mailchimp", "salesforce")
+HUB = {"hubspot": "mailchimp", "mailchimp": "hubspot"}
+"""Who takes whose place where Mailchimp is the hub."""
+SIDE = {"salesforce": "mailchimp", "mailchimp": "salesforce"}
+"""The same, where it is the other side."""
 KINDS = {"hub": "contact", "sales": "Lead", "mail": "member", "post": "member"}
 PAIRS = {"email": "Email", "lastname": "LastName", "phone": "Phone", "company": "Company"}
 EDITED = ("lastname", "phone", "company")
@@ -126,16 +130,20 @@ class TwoWay:
         self.draw = random.Random(zlib.crc32(b"two-way %d" % seed))
         self.now_ms = 10_000_000
         self.log = Log()
-        self.connections = dict(CONNECTIONS)
-        if self.draw.random() < 0.5:
-            for name, known in CONNECTIONS.items():
-                swapped = {"platform": SWAPPED[known.platform]}
-                self.connections[name] = known.model_copy(update=swapped)
+        swapped = self.draw.choice([{}, HUB, SIDE, SIDE])
+        self.quiet = swapped is SIDE
+        """The other side tells no writes of ours."""
+        self.connections = {
+            name: known.model_copy(update={"platform": swapped.get(known.platform, known.platform)})
+            for name, known in CONNECTIONS.items()
+        }
         self.catalog = Catalog(
             connections=self.connections, syncs={(n, 1): s for n, s in SYNCS.items()},
             active={f"{kind}:{n}": 1 for n in SYNCS for kind in ("sync", "mapping")},
             compiled=lambda name, *_: MAPPINGS.get(name),
-            flows={f"{c}:{kind}": Flow() for c, kind in KINDS.items()},
+            flows={
+                f"{c}:{kind}": Flow(quiet=self.quiet and c == "sales") for c, kind in KINDS.items()
+            },
         )  # fmt: skip
         self.agents = topology(self.log, self.catalog)
         self.sides = {name: Side(name) for name in CONNECTIONS}
@@ -177,7 +185,7 @@ class TwoWay:
     def merge(self) -> None:
         """Somebody merges two contacts: one of them is gone, some of its values stay."""
         living = self.sides["hub"].living()
-        if len(living) < 2:
+        if len(living) < 2 or self.quiet:
             return
         obj, other = self.draw.sample(living, 2)
         self.merges += 1
@@ -201,16 +209,19 @@ class TwoWay:
         if not changes:
             return obj
         side.writes += by_us
-        self._changed(name, obj, changes, whole=fresh)
+        told = name != "post" and not (by_us and self.quiet and name == "sales")
+        self._changed(name, obj, changes, whole=fresh, told=told)
         if side.workflow in changes:
-            self._changed(name, obj, {side.workflow: f"wf-{self.now_ms}"}, whole=False)
+            self._changed(name, obj, {side.workflow: f"wf-{self.now_ms}"}, whole=False, told=True)
         return obj
 
-    def _changed(self, name: str, obj: Object, changes: dict[str, Any], *, whole: bool) -> None:
+    def _changed(
+        self, name: str, obj: Object, changes: dict[str, Any], *, whole: bool, told: bool
+    ) -> None:
         self.now_ms += 1
         obj.values.update(changes)
         obj.changed_ms = self.now_ms
-        if name == "post":
+        if not told:
             return
         thin = not whole and self.draw.random() < 0.6
         event = self.event(name, obj, changes if thin else dict(obj.values), thin=thin)
@@ -247,7 +258,7 @@ class TwoWay:
 
     def work(self) -> bool:
         """A worker takes a command, or carries one row out; now and then it only gives it back."""
-        for platform in self.draw.sample(list(SWAPPED), len(SWAPPED)):
+        for platform in self.draw.sample(PLATFORMS, len(PLATFORMS)):
             topic = commands_of(platform)
             for partition in range(PARTITIONS):
                 at = self.read.get((topic, partition), 0)

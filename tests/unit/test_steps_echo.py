@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace as replace_own
 
+from schemas.commands import ReadObjects, UploadBatch
 from schemas.control import ActKind, Tick
 from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
 from schemas.identity import AddressAsked, Join
@@ -42,7 +43,10 @@ def sales(desk: Desk, values: dict[str, Any], at_ms: int, **more: Any) -> Desk:
     return desk.take(ResolvedRecord(person=desk.who, event=told))
 
 
-def done(desk: Desk, kind: OutcomeKind = OutcomeKind.written, **more: Any) -> Desk:
+def done(
+    desk: Desk, kind: OutcomeKind = OutcomeKind.written, batches: list[UploadBatch] | None = None,
+    **more: Any,
+) -> Desk:  # fmt: skip
     """What is out gets its fate."""
     messages = [
         RecordOutcome(
@@ -50,7 +54,7 @@ def done(desk: Desk, kind: OutcomeKind = OutcomeKind.written, **more: Any) -> De
             object_type=batch.object_type, sync=batch.sync, kind=kind, at_ms=1_000,
             object_id={"sales": "7", "hub": "1"}[batch.connection], **more,
         )
-        for batch in desk.uploads for row in batch.rows
+        for batch in batches or desk.uploads for row in batch.rows
     ]  # fmt: skip
     return desk.take(*messages)
 
@@ -251,3 +255,51 @@ def test_what_a_merge_has_left_is_newer_than_what_was_changed_before_it() -> Non
     hub(desk, {}, 3_000, thin=True, kind=EventKind.merged, related=["hub:contact:2"])
     hub(desk, ANN, 3_000, origin=Origin.read)
     assert sales(desk, {**LEAD, "Company": "initech"}, 1_500).out == []
+
+
+def test_a_value_is_as_old_as_its_change_also_before_anything_came_from_the_other_side() -> None:
+    """A whole contact is told with the time of its last change, whichever field that was."""
+    desk = done(hub(started(), {**ANN, "company": "initech"}, 5_000))
+    sales(desk, {**LEAD, "Phone": "9"}, 3_000)
+    assert desk.sent == {"phone": "9"}
+
+
+def test_of_two_equal_writes_it_is_the_last_that_has_come_back() -> None:
+    desk = done(hub(sales(started(), LEAD, 2_000), {"lastname": "li"}, 3_000, thin=True))
+    done(sales(desk, {"LastName": "X"}, 3_500, thin=True))
+    done(hub(desk, {"lastname": "li"}, 4_000, thin=True))
+    assert sales(desk, {"LastName": "LI"}, 4_500, thin=True).out == []
+
+
+def crossed() -> tuple[Desk, list[UploadBatch]]:
+    """At a platform that tells nothing of what we write, somebody edits while a row is out."""
+    base = two_way().catalog
+    flows = {**base.flows, "sales:Lead": Flow(quiet=True)}
+    desk = sales(done(hub(Desk(catalog_=replace(base, flows=flows)), ANN, 1_000)), LEAD, 2_000)
+    out = hub(desk, {"phone": "2"}, 5_000, thin=True).uploads
+    sales(desk, {"Phone": "9"}, 6_000, thin=True)
+    return desk, out
+
+
+def reads(desk: Desk) -> list[list[str]]:
+    return [s.message.object_ids for s in desk.sends if isinstance(s.message, ReadObjects)]
+
+
+def test_a_change_that_met_a_row_of_ours_waits_until_it_is_read_who_came_last() -> None:
+    desk, out = crossed()
+    assert ([(n.code, n.field) for n in desk.notes], reads(desk)) == ([("in_doubt", "Phone")], [])
+    hub(desk, {"company": "initech"}, 6_500, thin=True)
+    done(desk, batches=out)
+    assert (reads(desk), desk.out) == ([["7"]], []), "nothing more goes out until then"
+    sales(desk, {**LEAD, "Phone": "9"}, 6_000, origin=Origin.read)
+    assert [json.loads(row.fields) for row in desk.out] == [
+        {"phone": "9"}, {"Company": "initech", "Email": "ann@x.io"}
+    ]  # fmt: skip
+
+
+def test_a_change_that_we_have_written_over_gives_way_on_both_sides() -> None:
+    desk, out = crossed()
+    done(desk, batches=out)
+    sales(desk, {**LEAD, "Phone": "2"}, 7_000, origin=Origin.read)
+    assert (desk.told, desk.out) == (["echo"], [])
+    assert sales(desk, {"Phone": "9"}, 8_000, thin=True).sent == {"phone": "9"}, "this one is clear"
