@@ -247,7 +247,7 @@ FAULTS: dict[str, Fault] = {
     "the source that rules counts no more than others": Fault(29, lambda: patch.object(
         Ruling, "over", lambda _, stamped: stamped
     )),
-    "a merged object is decided before it was read": Fault(0, lambda: patch.object(
+    "a merged object is decided before it was read": Fault(142, lambda: patch.object(
         shape, "all_in_doubt", lambda *_: None
     )),
     "whoever is on no list counts as a member": Fault(27, lambda: patch.object(
