@@ -50,7 +50,7 @@ def item_of(
     keys: list[Hashable] = [(target, "person", row.person)]
     if row.object_id:
         keys.append((target, "object", row.object_id))
-    elif match_field and not spec.identity_field and not row.removal:
+    elif match_field and not spec.identity_field:
         item.match = _text(fields.get(match_field))
     identity = item.match or _text(fields.get(spec.identity_field))
     if identity:

@@ -15,6 +15,9 @@ from syncline.watching import Watch
 
 __all__ = ["ask", "key_of"]
 
+ROWS_S = 3.0
+"""What was done is confirmed in the same transaction as its rows are told, but these stand in other
+partitions of the journal, and may be read a moment later."""
 PERSON = re.compile(r"[0-9a-f]{32}")
 
 
@@ -46,3 +49,6 @@ def ask(
         raise Failed(f"no answer within {wait_s:g} s: is a streams worker running?")
     if not watch.answers.done:
         raise Failed(nothing)
+    if asked.events and not watch.answers.rows_of(asked.events):
+        watch.until(lambda answers: bool(answers.rows_of(asked.events)), ROWS_S)
+        watch.until(lambda answers: unparking.settled(answers, asked), wait_s)

@@ -111,13 +111,11 @@ def use(
 
 
 @contextlib.contextmanager
-def process(folder: Path, name: str) -> Iterator[Path]:
+def process(folder: Path, name: str, *args: str) -> Iterator[Path]:
     """`syncline NAME` while in here -> its log."""
     log = folder / f"{name}.log"
-    with (
-        log.open("wb") as out,
-        subprocess.Popen([sys.executable, "-m", "syncline", name], stdout=out, stderr=out) as ours,
-    ):
+    command = [sys.executable, "-m", "syncline", name, *args]
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as ours:
         try:
             yield log
             assert ours.poll() is None, log.read_text()[-3000:]
