@@ -55,7 +55,7 @@ demo: setup ## The main job with simulated platforms, crashes and a report
 	$(BIN)/syncline demo $(ARGS)
 
 simulate: setup ## Seeded simulation: SEED=n, or SEEDS=from-to
-	$(BIN)/python -m tests.simulation $(or $(SEED),$(SEEDS),0-499)
+	$(BIN)/python -m tests.simulation $(or $(SEED),$(SEEDS),0-1999)
 
 soak: setup ## Long matrices, by hand
 	$(PYTEST) -m soak

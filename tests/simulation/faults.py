@@ -257,10 +257,7 @@ FAULTS: dict[str, Fault] = {
         patch.object(shape, "overlay", lambda *_: None),
         patch.object(sending, "overlay", lambda *_: None),
     )),
-    "a row that waited does not know of a no": Fault(0, lambda: patch.object(
-        sending, "overlay", lambda *_: None
-    )),
-    "an older word on consent counts as the last": Fault(17, lambda: patch.object(
+    "an older word on consent counts as the last": Fault(38, lambda: patch.object(
         shape, "hear", _hear_as_it_comes
     )),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""P1 to P5 hold in 500 worlds drawn from seeds, of 300 events and more: crashes anywhere, late or
+"""P1 to P5 hold in 2,000 worlds drawn from seeds, of 300 events and more: crashes anywhere, late or
 lost outcomes, refusals, closed accounts, repeated and reordered webhooks, bulk runs, contacts that
 are merged or show the address of another, and operators who press any button.
 
@@ -15,8 +15,8 @@ from schemas.codec import Codec
 from tests.simulation.faults import FAULTS
 from tests.simulation.play import broken, play, players
 
-SEEDS = 500
-STRIDE = 100
+SEEDS = 2_000
+STRIDE = 200
 FOUND_WITHIN = 500
 
 
