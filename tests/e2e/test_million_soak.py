@@ -31,6 +31,7 @@ def test_all_promises_into_segment_and_by_bulk_api(tmp_path: Path, java_files: N
         assert list(world.wrong()) == []
         assert world.syncline("balance")
         by_job = told["jobs"]["rows"]
-    assert by_job > 0.8 * ROWS, "the large part of a large run goes in jobs"
+    slow = f"{by_job} rows went in jobs; fewer than 2,000 in half a minute do not"
+    assert by_job > 0.8 * ROWS, slow
     assert {kill.partition(",")[0] for kill in world.kills} == {"streams", "connectors", "broker"}
     assert any("job" in kill for kill in world.kills)
