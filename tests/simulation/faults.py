@@ -234,7 +234,7 @@ FAULTS: dict[str, Fault] = {
     "a run ends before its records have": Fault(0, _a_run_ends_early),
     "cancelling a run drops the live change it carried": Fault(1, _cancelling_drops_live_changes),
     "a page counts as read when it is received": Fault(2, _read_when_received),
-    "a record is decided with half of its object known": Fault(0, _half_known),
+    "a record is decided with half of its object known": Fault(4, _half_known),
     "of two changes in one millisecond the last to come wins": Fault(107, _ties_to_the_last),
     "an object is read again while it is being read": Fault(0, _reads_without_end),
     "a person moves while a row is out": Fault(1, lambda: patch.object(

@@ -35,6 +35,8 @@ WAITING = {Standing.waiting, Standing.held}
 RULES = 10**15
 CONSENT = "STATUS"
 """Field that an unsubscribe sets, whatever the mapping says."""
+DECIDED = {"", "behind", "equal", "filter", "newer"}
+"""What the journal first says of a record that needed all that is known of its object."""
 SELF_EXPLAINING = {Standing.written, Standing.accepted, Standing.unchanged, Standing.out}
 
 
@@ -78,7 +80,7 @@ def judge(world: World, *, healed: bool) -> list[str]:
     problems += _ends(world)
     if healed:
         wishes = _wishes(world, stories, persons)
-        problems += _verdicts(stories, wishes, persons)
+        problems += [*wishes.half, *_verdicts(stories, wishes, persons)]
         problems += _contents(world, stories, wishes, persons)
         problems += _truth(world, stories, persons)
         problems += _consent(world, stories, persons)
@@ -284,6 +286,8 @@ class Wishes:
     say."""
     reads: dict[str, list[str]] = field(default_factory=dict)
     """Connection to the fields that somebody looks at."""
+    half: list[str] = field(default_factory=list)
+    """Problems: records that were decided with half of their object known."""
 
 
 def _wishes(world: World, stories: dict[str, Story], persons: Persons) -> Wishes:
@@ -326,6 +330,10 @@ def _record(
         wishes.by_row[wish.row_id] = wish
         first = stories[wish.row_id].notes[:1]
         code = first[0].code if first else ""
+        unseen = MAPPINGS[wish.sync].inputs - known.fields.keys()
+        plain = event.kind is EventKind.updated and SYNCS[wish.sync].audience is None
+        if unseen and plain and code in DECIDED and key not in persons.gone:
+            wishes.half.append(f"P3 {wish.row_id[:8]}: decided, and nobody has told {unseen}")
         if code in ("in_doubt", "merged") or event.kind is EventKind.merged:
             wishes.doubted.add(person)
         if code == "unknown_field":
