@@ -10,12 +10,14 @@ and looks at the worker's memory while they wait.
 """
 
 import argparse
+import inspect
 import json
 import logging
 import os
 import subprocess
 import sys
 import time
+import types
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -31,7 +33,14 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from connectors import commits, uploads
+from connectors.account import Account
+from connectors.http import HttpClient
+from connectors.lanes import Lanes
+from connectors.platforms.segment import Segment
 from connectors.run import ConnectorsConfig, run
+from connectors.transactions import Transactions
+from connectors.worker import Worker
 from schemas import topics
 from schemas.codec import Codec
 from schemas.commands import Priority, UploadBatch, UploadRow
@@ -56,18 +65,19 @@ def main() -> None:
     add("--kind", choices=("identify", "track"), default="identify")
     add("--json", type=Path, help="write the figures here too")
     add("--profile", type=Path, help="write a profile (cProfile) of the worker's event loop here")
+    add("--stages", action="store_true", help="tell where the CPU went (costs a few percent)")
     add("--serve", nargs=2, metavar=("BOOTSTRAP", "REGISTRY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         bootstrap, registry_url = options.serve
-        serve(bootstrap, registry_url, options.profile)
+        serve(bootstrap, registry_url, options.profile, stages=options.stages)
         return
     figures: dict[str, Any] = {"load_before": os.getloadavg()[0]}
     with (
         TemporaryDirectory(prefix="bench-worker-") as folder,
         Stack.start(Path(folder) / "stack") as stack,
     ):
-        bench = Bench(stack, Path(folder))
+        bench = Bench(stack, Path(folder), stages=options.stages)
         figures |= bench.carry(options.rows, options.kind, options.profile)
         said = "carries {rows_s_per_core:,.0f} rows/s per core ({cpu_us_per_row:.1f} µs a row)"
         print(said.format(**figures), f"of {TARGET:,} asked for")
@@ -77,6 +87,8 @@ def main() -> None:
         said += "cores; the simulator used {simulator_cores:.2f}; at most {rss_mb:.0f} MB"
         print(said.format(**figures))
         print("µs a row by thread:", figures["cpu_us_per_row_by_thread"])
+        if options.stages:
+            print(bench.log.read_text().splitlines()[-1])
         if options.waiting:
             figures |= bench.hold(options.waiting, options.kind)
             said = "{waiting:,} rows waiting: {rss_mb_waiting} MB, every 10 s"
@@ -85,25 +97,93 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def serve(bootstrap: str, registry_url: str, profile: Path | None) -> None:
-    """The process that is measured: `syncline connectors`, for this platform alone."""
+def serve(bootstrap: str, registry_url: str, profile: Path | None, *, stages: bool) -> None:
+    """The process that is measured: `syncline connectors`, for this platform alone. `stages`: its
+    last line says where its CPU went."""
     level = structlog.make_filtering_bound_logger(logging.INFO)
     structlog.configure(wrapper_class=level)
     config = ConnectorsConfig({"bootstrap.servers": bootstrap}, [PLATFORM])
     codec = Codec.from_registry(registry_url)
+    spent = _timed() if stages else Counter[str]()
     if profile is None:
         run(config, codec)
+        rows = spent.pop("rows", 1)
+        print("µs a row by stage:", {name: round(s / rows / 1000, 2) for name, s in spent.items()})
         return
     import cProfile
 
     cProfile.runctx("run(config, codec)", globals(), locals(), str(profile))
 
 
+def _timed() -> Counter[str]:
+    """Nanoseconds of their own thread's CPU that stages take from now on, and how many `rows`. What
+    is called within another is counted in both."""
+    spent = Counter[str]()
+    clock = time.thread_time_ns
+
+    def watch(owner: Any, name: str, label: str) -> None:
+        call = getattr(owner, name)
+
+        def timed(*args: Any, **named: Any) -> Any:
+            began = clock()
+            try:
+                return call(*args, **named)
+            finally:
+                spent[label] += clock() - began
+
+        @types.coroutine
+        def steps(work: Any) -> Any:
+            """Without what other tasks do while it waits."""
+            step, given = work.send, None
+            while True:
+                began = clock()
+                try:
+                    waits_for = step(given)
+                except StopIteration as end:
+                    return end.value
+                finally:
+                    spent[label] += clock() - began
+                try:
+                    step, given = work.send, (yield waits_for)
+                except BaseException as error:  # noqa: BLE001 - cancelled: the work hears of it
+                    step, given = work.throw, error
+
+        async def awaited(*args: Any, **named: Any) -> Any:
+            return await steps(call(*args, **named))
+
+        setattr(owner, name, awaited if inspect.iscoroutinefunction(call) else timed)
+
+    def count(call: Any) -> Any:
+        def counted(self: Any, taken: Any, rows: Any, *others: Any) -> None:
+            spent["rows"] += len(rows)
+            call(self, taken, rows, *others)
+
+        return counted
+
+    Account.take = count(Account.take)
+    for owner, name, label in STAGES:
+        watch(owner, name, label)
+    return spent
+
+
+STAGES = (
+    (Worker, "take", "take"),
+    (Codec, "decode_dict", "take: decode"),
+    (Lanes, "cut", "cut"),
+    (Segment, "upload_batch", "upload"),
+    (HttpClient, "request", "upload: HTTP"),
+    (uploads, "judge", "judge"),
+    (commits, "sends_of", "commit: outcomes and notes"),
+    (Transactions, "commit", "commit"),
+)
+"""(where, what, its name)"""
+
+
 class Bench:
     """Topics, definitions and commands on one cluster."""
 
-    def __init__(self, stack: Stack, folder: Path) -> None:
-        self.stack, self.folder = stack, folder
+    def __init__(self, stack: Stack, folder: Path, *, stages: bool = False) -> None:
+        self.stack, self.folder, self.stages = stack, folder, stages
         self.codec = Codec.from_registry(stack.registry_url)
         self.kafka = {"bootstrap.servers": stack.bootstrap_servers}
         self.producer = Producer(
@@ -253,6 +333,7 @@ class Bench:
         command = [sys.executable, "-m", "benchmarks.worker"]
         command += ["--serve", self.stack.bootstrap_servers, self.stack.registry_url]
         command += ["--profile", str(profile)] if profile else []
+        command += ["--stages"] if self.stages else []
         with (
             log.open("wb") as out,
             subprocess.Popen(

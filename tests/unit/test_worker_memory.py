@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 from confluent_kafka import TopicPartition
 
@@ -103,12 +104,22 @@ def command(wire: Wire, begin: int) -> bytes:
     })  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", [60_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
+QUARTERS = 4
+WARM = 200_000
+"""Rows after which a process has all the memory that it needs for those in hand."""
+GROWTH_MAX = 1.02
+"""Of the process's memory over the second half of the rows."""
+
+
+@pytest.mark.parametrize(
+    "rows", [60_000, pytest.param(1_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+)
 def test_rows_without_number_wait_and_few_are_held(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "Intake", Intake)
     monkeypatch.setattr(module, "Transactions", Transactions)
+    process, held_mb = psutil.Process(), list[float]()
 
     async def main(loop: virtual.VirtualLoop) -> int:
         worker = worker_of(loop, {"tracking": {"limit": 1, "window_s": 86_400}})
@@ -123,7 +134,11 @@ def test_rows_without_number_wait_and_few_are_held(
                 worker.take([Record(0, n, command(worker.wire, n * ROWS), None) for n in more])
                 offset = more.stop
             most = max(most, stats.rows_in - done)
+            quarter = len(held_mb) + 1
+            if quarter < QUARTERS and stats.rows_in >= rows * quarter // QUARTERS:
+                held_mb.append(process.memory_info().rss / 1e6)
             await asyncio.sleep(POLL_S)
+        held_mb.append(process.memory_info().rss / 1e6)
         for work in works:
             work.cancel()
         await asyncio.gather(*works, return_exceptions=True)
@@ -132,3 +147,6 @@ def test_rows_without_number_wait_and_few_are_held(
         return most
 
     assert virtual.run(main) <= ROWS_MAX + ROWS
+    print(f"MB after each quarter of {rows:,} rows:", [round(mb) for mb in held_mb])
+    if rows > 2 * WARM:
+        assert held_mb[-1] <= held_mb[QUARTERS // 2 - 1] * GROWTH_MAX
