@@ -177,7 +177,7 @@ def _raw(row: Row, number: int) -> dict[str, Any]:
     return {
         "row_id": row.row_id, "event_id": f"event-{row.row_id}", "person": row.person,
         "record_no": number, "object_id": row.object_id, "occurred_ms": row.occurred_ms,
-        "fields": msgspec.json.encode(row.fields),
+        "fields": msgspec.json.encode(row.fields), "removal": row.removal,
     }  # fmt: skip
 
 
