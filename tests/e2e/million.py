@@ -178,9 +178,9 @@ class World(world.World):
                 share = self._share(runs)
                 moved_s = now_s if share > before else moved_s
             assert now_s - moved_s < world.SILENT_S, {r: v.headline for r, v in self.views.items()}
-            due = accidents and share >= accidents[0].share and now_s > calm_s + CALM_S
-            if due and self._strike(accidents[0]):
-                del accidents[0]
+            due = [m for m in accidents if share >= m.share and now_s > calm_s + CALM_S]
+            if struck := next(filter(self._strike, due), None):  # who waits for a job holds up none
+                accidents.remove(struck)
                 calm_s = time.monotonic()
             if now_s > began_s + serial / EDITS_PER_S:
                 serial += 1
