@@ -26,9 +26,9 @@ from schemas.kafka_log import KAFKA_LOG
 __all__ = ["Definitions", "Follower"]
 
 
+ELECTION = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 NO_LEADER = (
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
+    *ELECTION,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION,  # the client's own word for it, before it has heard of the topic
 )
@@ -131,7 +131,7 @@ class Follower:
             return True
         if error.code() == KafkaError._PARTITION_EOF:
             self._reached[part] = max(self._reached.get(part, 0), offset)
-        elif not error.retriable():
+        elif error.code() not in ELECTION and not error.retriable():
             raise KafkaException(error)
         return False
 
