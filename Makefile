@@ -49,7 +49,7 @@ check: setup ## Style, types and the import rule
 	@echo "check 4/4: imports";     $(BIN)/lint-imports
 
 test: setup ## All tests, on real Kafka
-	$(PYTEST) -m "not soak" --numprocesses 2 --dist loadgroup
+	$(PYTEST) -m "not soak" --numprocesses 2
 
 demo: setup ## The main job with simulated platforms, crashes and a report
 	$(BIN)/syncline demo $(ARGS)

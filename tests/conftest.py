@@ -4,10 +4,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from syncline import jars
 from syncline.progress import Teller
@@ -22,12 +24,16 @@ settings.register_profile("search", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` has two workers: one for all that is end to end, which waits more than it
-    computes and shares one Kafka, and one for the rest."""
-    for item in items:
-        end_to_end = "e2e" in item.path.parts
-        item.add_marker(pytest.mark.xdist_group("end to end" if end_to_end else "the rest"))
+class TwoHalves(LoadScopeScheduling):
+    """One worker for all that is end to end, which waits more than it computes and shares one
+    Kafka, and one for the rest."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "end to end" if nodeid.startswith("tests/e2e/") else "the rest"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoHalves:
+    return TwoHalves(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,15 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # pyright: ignore
+from confluent_kafka.admin import (  # pyright: ignore
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
 from schemas.transactions import insist
 from streams.engine import EngineSettings
@@ -349,6 +357,24 @@ class World:
     def settle(self, seconds: float = 60) -> None:
         """Wait until the group has committed the whole source."""
         wait(lambda: self.lag() == 0, seconds, "the group reaches the end", 0.2)
+
+    def compact_no_more(self) -> None:
+        """The source stays as it is: an audit finds what the workers found."""
+        kept = ConfigEntry("cleanup.policy", "delete", incremental_operation=AlterConfigOpType.SET)
+        wanted = [
+            ConfigResource(ResourceType.TOPIC, name, incremental_configs=[kept])
+            for name in self.inputs
+        ]
+        for future in self.admin.incremental_alter_configs(wanted).values():
+            future.result(10)
+        before, now = -1, self._held()
+        while before != now:  # a compaction that was under way ends
+            time.sleep(1)
+            before, now = now, self._held()
+
+    def _held(self) -> int:
+        """Records of the source."""
+        return sum(len(read_all(self.bootstrap_servers, name)) for name in self.inputs)
 
     def audit(self) -> int:
         """Stop all workers and compare everything with a plain fold. Returns records audited."""

@@ -179,6 +179,7 @@ def test_compacted_source(stack: HasKafka, tmp_path: Path) -> None:
             assert time.monotonic() < deadline, "the broker has not compacted"
             world.feed(20, keys=40)  # a new segment, so that the one before can be cleaned
             time.sleep(0.5)
+        world.compact_no_more()
         world.start("0", "committed:1:kill").process.wait(30)
         world.start("0")
         world.settle(30)
