@@ -73,9 +73,9 @@ def may_stand(there: Destination, how: str) -> bool:
 
 
 def found_by(plan: Plan, there: Destination, row: Row) -> bool:
-    """Say which object is meant, and by what it is found where no id is known -> whether there may
-    be one."""
-    if not there.object_id and there.gone:
+    """Say which object is meant, and by what it is found where no id is known, or where another one
+    may have been made since -> whether there may be one."""
+    if not there.object_id and there.gone and not there.maybe:
         there.object_id = there.gone.pop()
     maybe = timed(there.maybe, {name: there.written.time(name) for name in there.maybe})
     along(row.fields, maybe, plan.always)
@@ -105,5 +105,6 @@ def given_back(there: Destination, row: Row) -> None:
     if there.object_id:
         there.gone = [*there.gone, there.object_id]
         there.object_id = ""
-    there.maybe |= row.fields.values
+    else:
+        there.maybe |= row.fields.values
     forget(there.written, list(there.written.values))

@@ -166,6 +166,19 @@ def test_a_deletion_without_an_answer_is_repeated() -> None:
     assert what(there.row) == ("delete", "00Q1")
 
 
+def test_who_was_perhaps_made_again_is_looked_for_and_not_taken_by_the_old_id() -> None:
+    """Deleted, said again, deleted again, and neither of the first two rows was answered: what
+    stands there is the old object, or another one with our key."""
+    there = deleted(started())
+    first = there.row
+    there.event({**ANN, "phone": "2"}, 300, kind=EventKind.updated)
+    there.outcome(OutcomeKind.returned, first, words="killed", until_ms=1)
+    again = there.row
+    deleted(there, 400)
+    there.outcome(OutcomeKind.returned, again, words="killed", until_ms=1)
+    assert (what(there.row), there.sent) == (("delete", ""), {"Email": "ann@x.io"})
+
+
 def test_a_first_row_without_an_answer_is_looked_for() -> None:
     there = desk().event(ANN, 100)
     there.outcome(OutcomeKind.unknown, there.row)
