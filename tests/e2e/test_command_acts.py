@@ -31,7 +31,7 @@ from syncline.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "hubspot-to-salesforce-and-mailchimp"
-WAIT_S = 60.0
+WAIT_S = 120.0
 CONTACT = {
     "email": "ann@acme", "firstname": "Ann", "lastname": " Lee ", "company": "ACME",
     "country": "DE", "hs_analytics_source": "",

@@ -169,10 +169,11 @@ async def test_few_rows_do_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) ->
         office.account.limits.limiter.observe("api", SCARCE)
         office.upload([lead(n) for n in range(30)], "Lead")
         office.upload([lead(30)], "Lead", Priority.live)
-        await until(lambda: len(there.store.objects) == 1)
+        await until(lambda: there.store.objects)
         await asyncio.sleep(0.5)
         office.account.sweep()
         assert kinds(await office.settled()) == {"Written": 31}
+        assert there.store.numbered[0].values["LastName"] == "L30", "who is live goes first"
         assert there.bulk.jobs == {}
 
 
