@@ -25,11 +25,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 class TwoHalves(LoadScopeScheduling):
-    """One worker for all that is end to end, which waits more than it computes and shares one
-    Kafka, and one for the rest."""
+    """One worker for what is end to end, which waits more than it computes and shares one Kafka,
+    and one for the rest, which takes the worker's own tests too: so both end at about one time."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "end to end" if nodeid.startswith("tests/e2e/") else "the rest"
+        end_to_end = nodeid.startswith("tests/e2e/") and "/test_worker." not in nodeid
+        return "end to end" if end_to_end else "the rest"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoHalves:
