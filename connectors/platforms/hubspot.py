@@ -8,7 +8,8 @@ Traps    answers are not in input order; one bad row fails the whole batch unles
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -216,9 +217,10 @@ class HubSpot:
         """Upsert on our unique property, or update by id where the id is known; objects are
         associated; events are sent."""
         if object_type == "event":
-            return await self._tell(rows)
+            return await self._spared(rows, events.problem, self._tell)
         if object_type in associations.KINDS:
-            return await self._associate(object_type, rows)
+            send = partial(self._associate, object_type)
+            return await self._spared(rows, associations.problem, send)
         key = self.config.key_property
         by_id = bool(rows[0].object_id)
         inputs = [
@@ -231,13 +233,20 @@ class HubSpot:
             for n, row in enumerate(rows)
         ]
         path = f"{OBJECTS[object_type]}/batch/{'update' if by_id else 'upsert'}"
+        return await self._answered(rows, path, {"inputs": inputs}, self._verdicts)
+
+    async def _answered(
+        self, rows: Sequence[Row], path: str, body: Any,
+        verdicts: Callable[[Sequence[Row], dict[str, Any]], list[Outcome]],
+    ) -> list[Outcome]:  # fmt: skip
+        """What the answer says of each row."""
         try:
-            answer = msgspec.json.decode(await self._call("POST", path, {"inputs": inputs}))
+            answer = msgspec.json.decode(await self._call("POST", path, body))
         except PlatformError as error:
             return [self.handle_error(error)] * len(rows)
         except msgspec.DecodeError:  # a 200 of something between us and HubSpot
             return [Retry("the answer is no JSON")] * len(rows)
-        return self._verdicts(rows, answer)
+        return verdicts(rows, answer)
 
     async def remove_batch(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
         """Archived, which people can take back for 90 days; or deleted for good. Neither answer
@@ -254,37 +263,27 @@ class HubSpot:
                 return [self.handle_error(error)] * len(rows)
         return [Written(row.object_id) for row in rows]
 
+    async def _spared(
+        self, rows: Sequence[Row], problem: Callable[[Row], Parked | None],
+        send: Callable[[Sequence[Row]], Awaitable[list[Outcome]]],
+    ) -> list[Outcome]:  # fmt: skip
+        """What would have the whole call refused stays here, and the other rows go."""
+        wrong = [problem(row) for row in rows]
+        good = [row for row, said in zip(rows, wrong, strict=True) if said is None]
+        outcomes = iter(await send(good) if good else ())
+        return [said if said is not None else next(outcomes) for said in wrong]
+
     async def _tell(self, rows: Sequence[Row]) -> list[Outcome]:
         """Events. The answer has no verdict on any of them: taken, unproven."""
-        outcomes: list[Outcome] = [events.problem(row) or Accepted() for row in rows]
-        good = [row for row, said in zip(rows, outcomes, strict=True) if isinstance(said, Accepted)]
-        if not good:
-            return outcomes
         try:
-            await self._call("POST", events.PATH, {"inputs": [events.shape(row) for row in good]})
-        except PlatformError as error:
-            refused = self.handle_error(error)
-            return [refused if isinstance(said, Accepted) else said for said in outcomes]
-        return outcomes
-
-    async def _associate(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
-        """Pairs of objects. What is no pair is parked, and the others go."""
-        outcomes: list[Outcome | None] = [associations.problem(row) for row in rows]
-        pairs = [row for row, said in zip(rows, outcomes, strict=True) if said is None]
-        if pairs:
-            said = iter(await self._paired(object_type, pairs))
-            outcomes = [one if one is not None else next(said) for one in outcomes]
-        return [one for one in outcomes if one is not None]
-
-    async def _paired(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
-        inputs = associations.body(object_type, rows)
-        try:
-            raw = await self._call("POST", associations.path(object_type), inputs)
-            return associations.verdicts(rows, msgspec.json.decode(raw))
+            await self._call("POST", events.PATH, {"inputs": [events.shape(row) for row in rows]})
         except PlatformError as error:
             return [self.handle_error(error)] * len(rows)
-        except msgspec.DecodeError:  # a 200 of something between us and HubSpot
-            return [Retry("the answer is no JSON")] * len(rows)
+        return [Accepted() for _ in rows]
+
+    async def _associate(self, object_type: str, rows: Sequence[Row]) -> list[Outcome]:
+        path, pairs = associations.path(object_type), associations.body(object_type, rows)
+        return await self._answered(rows, path, pairs, associations.verdicts)
 
     def _verdicts(self, rows: Sequence[Row], answer: dict[str, Any]) -> list[Outcome]:
         """Matched by trace id, our key or the id; a row that is nowhere was not written."""
