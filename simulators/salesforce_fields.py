@@ -9,6 +9,7 @@ Ids: 15 characters in which case counts, or 18 whose last three encode that case
 """
 
 import re
+from collections.abc import Callable
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -138,6 +139,11 @@ _LENGTHS = {  # writable text: the checks of these need no look at the field
     kind: {f.name: f.length for f in fields.values() if f.length and f.createable}
     for kind, fields in FIELDS.items()
 }
+_PARSED: dict[str, Callable[[Any], Any]] = {
+    "int": int,
+    "currency": float,
+    "date": lambda text: date.fromisoformat(text).isoformat(),
+}
 _NAMES = {kind: {name.lower(): name for name in fields} for kind, fields in FIELDS.items()}
 
 
@@ -228,36 +234,16 @@ def _rare(kind: str, name: str, value: Any) -> tuple[str, Any, Error | None]:
         return known, None, error("INVALID_FIELD_FOR_INSERT_UPDATE", words, known)
     if value is None or value == "":
         return known, None, None
-    if field.type == "int":
+    if parse := _PARSED.get(field.type):
         try:
-            number = int(value)
+            value = parse(value)
         except (TypeError, ValueError):
-            raise Mistyped(
-                f"Cannot deserialize instance of int from VALUE_STRING value {value}"
-            ) from None
-        if not -(10**8) < number < 10**8:
-            return (
-                known,
-                None,
-                error(
-                    "NUMBER_OUTSIDE_VALID_RANGE", f"{known}: value outside of valid range", known
-                ),
-            )
-        return known, number, None
-    if field.type == "currency":
-        try:
-            return known, float(value), None
-        except (TypeError, ValueError):
-            raise Mistyped(
-                f"Cannot deserialize instance of currency from VALUE_STRING value {value}"
-            ) from None
-    if field.type == "date":
-        try:
-            return known, date.fromisoformat(value).isoformat(), None
-        except (TypeError, ValueError):
-            raise Mistyped(
-                f"Cannot deserialize instance of date from VALUE_STRING value {value}"
-            ) from None
+            words = f"Cannot deserialize instance of {field.type} from VALUE_STRING value {value}"
+            raise Mistyped(words) from None
+        if field.type == "int" and not -(10**8) < value < 10**8:
+            words = f"{known}: value outside of valid range"
+            return known, None, error("NUMBER_OUTSIDE_VALID_RANGE", words, known)
+        return known, value, None
     if isinstance(value, dict | list):
         raise Mistyped(f"Cannot deserialize instance of {field.type} from START_OBJECT value")
     text = (str(value).lower() if isinstance(value, bool) else str(value)).strip()
