@@ -156,7 +156,7 @@ def adopt(work: Work, plan: Plan) -> Destination:
         mine = [
             key
             for key, source in work.person.sources.items()
-            if key.startswith(of) and not (source.became or source.deleted_ms)
+            if key.startswith(of) and source.stands
         ]
         if mine:
             first = min(mine, key=lambda key: (len(key), key))  # of several the oldest, mostly

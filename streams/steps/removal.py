@@ -58,7 +58,7 @@ def silent(plan: Plan, source: Source) -> bool:
 def another(work: Work, plan: Plan, gone: str) -> str:
     """An object of the person, other than the one that is gone, that leads to the same place."""
     for key, source in work.person.sources.items():
-        if key != gone and not (source.became or source.deleted_ms):
+        if key != gone and source.stands:
             plans = (work.plan(sync, "") for sync in source.decided)
             if any(other is not None and other.target == plan.target for other in plans):
                 return key

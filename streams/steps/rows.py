@@ -97,6 +97,11 @@ class Source(Struct, array_like=True, omit_defaults=True):
     """A change there met a row of ours on its way: it is read when nothing is out, and nothing
     goes out until then."""
 
+    @property
+    def stands(self) -> bool:
+        """It is neither another object now, nor deleted."""
+        return not (self.became or self.deleted_ms)
+
 
 class Row(Struct, array_like=True):
     """What one event owes one destination, from its decision to its fate."""
