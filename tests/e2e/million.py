@@ -185,7 +185,7 @@ class World(world.World):
             if now_s > began_s + serial / EDITS_PER_S:
                 serial += 1
                 self._edit(serial, draw.choice(hot if serial % 5 == 0 else among), draw)
-            time.sleep(0.02)
+            time.sleep(0.02)  # edits keep to the clock, not to this
         return time.monotonic() - began_s
 
     def _ordinary(self) -> list[str]:

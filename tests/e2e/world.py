@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ SILENT_S = 240.0
 
 
 @dataclass
-class World:
+class World(ABC):
     """Use a subclass with `with`. What is said of it in the end is read from the platforms."""
 
     folder: Path
@@ -33,17 +34,19 @@ class World:
     _ends: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     SECRETS: ClassVar[dict[str, str]]
 
+    @abstractmethod
     def simulators(self) -> Simulators:
         """The platforms, with nothing of ours running yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def files(self) -> Iterable[tuple[str, str]]:
         """Path in the configuration's folder, and text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settle_in(self) -> None:
         """What is so at the platforms before anything of ours runs."""
 
+    @abstractmethod
     def aim(self) -> None:
         """Let the platforms send their webhooks to `url`."""
 

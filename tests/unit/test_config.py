@@ -35,6 +35,11 @@ def spoil(folder: Path, name: str, before: str, after: str) -> tuple[Path, int]:
     return path, text[: text.index(before)].count("\n") + 1
 
 
+def add(folder: Path, text: str) -> tuple[Path, int]:
+    """Writes more into the sync of leads -> the file and the line before it."""
+    return spoil(folder, "syncs/leads.yaml", "policy: merge", f"policy: merge\n{text}")
+
+
 def problems(folder: Path) -> tuple[str, ...]:
     with pytest.raises(ConfigInvalid) as caught:
         load_folder(folder)
@@ -285,18 +290,13 @@ def test_for_whom_when_and_who_is_told(folder: Path, added: str, line: int, says
     ],
 )
 def test_what_is_taken_away_is_what_the_platform_can(folder: Path, kind: str, says: str) -> None:
-    path, line = spoil(
-        folder, "syncs/leads.yaml", "policy: merge", f"policy: merge\nkinds:\n  {kind}"
-    )
+    path, line = add(folder, f"kinds:\n  {kind}")
     found = problems(folder)
     assert found[0].startswith(f"{path}:{line + 2}: {says}"), found
 
 
 def test_a_sync_may_set_fields_or_take_away(folder: Path) -> None:
-    spoil(
-        folder, "syncs/leads.yaml", "policy: merge",
-        "policy: merge\nkinds:\n  deleted: delete\n  forgotten: {FirstName: null}",
-    )  # fmt: skip
+    add(folder, "kinds:\n  deleted: delete\n  forgotten: {FirstName: null}")
     sync = load_folder(folder).syncs["leads"]
     assert sync.kinds == {"deleted": "delete", "forgotten": {"FirstName": None}}
 
@@ -310,20 +310,13 @@ def test_a_sync_may_set_fields_or_take_away(folder: Path) -> None:
     ],
 )
 def test_who_rules_feeds_the_destination(folder: Path, ruling: str, says: str) -> None:
-    path, line = spoil(
-        folder, "syncs/leads.yaml", "policy: merge", f"policy: merge\nruling: {ruling}"
-    )
+    path, line = add(folder, f"ruling: {ruling}")
     [problem] = problems(folder)
     assert problem.startswith(f"{path}:{line + 1}: {says}")
 
 
 def test_a_field_may_have_its_own_ruler(folder: Path) -> None:
-    spoil(
-        folder,
-        "syncs/leads.yaml",
-        "policy: merge",
-        'policy: merge\nruling: {City: hubspot, "*": hubspot}',
-    )
+    add(folder, 'ruling: {City: hubspot, "*": hubspot}')
     assert load_folder(folder).syncs["leads"].rulers == {"City": "hubspot", "*": "hubspot"}
 
 

@@ -1,5 +1,7 @@
 """Associations into HubSpot: each pair once, found by what the two are known by."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -9,9 +11,17 @@ from connectors.outcome import Parked, Written
 from connectors.platforms.hubspot import HubSpot
 from simulators import HubSpot as Portal
 from simulators.portal import Contact
-from tests.desk import desk, row
+from tests.desk import Desk, desk, row
 
 SECRETS = {"token": "hubspot-token"}
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[tuple[Portal, Desk]]:
+    """A portal with three contacts, two companies and a deal, and a worker's account there."""
+    there = portal()
+    async with there.serve() as url, desk(HubSpot, url, secrets=SECRETS) as office:
+        yield there, office
 
 
 def portal() -> Portal:
@@ -39,8 +49,7 @@ def named(kind: str, by: str, value: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("action", ["", "lose_after", "status_after"])
 async def test_a_pair_is_associated_once_whatever_becomes_of_the_answer(action: str) -> None:
-    there = portal()
-    async with there.serve() as url, desk(HubSpot, url, secrets=SECRETS) as office:
+    async with opened() as (there, office):
         if action:
             there.script.add([{"path": "/crm/v4/associations", "count": 1, "action": action}])
         office.upload([pair(0, "100", "7"), pair(1, "101", "7")], "contact_company")
@@ -53,8 +62,7 @@ async def test_a_pair_is_associated_once_whatever_becomes_of_the_answer(action: 
 
 
 async def test_the_two_are_found_by_what_they_are_known_by() -> None:
-    there = portal()
-    async with there.serve() as url, desk(HubSpot, url, secrets=SECRETS) as office:
+    async with opened() as (there, office):
         start = named("contact", "email", "1@x.io")
         office.upload([pair(0, start, named("company", "name", "ACME"))], "contact_company")
         deal = named("deal", "dealname", "Boots")
@@ -70,8 +78,7 @@ async def test_the_two_are_found_by_what_they_are_known_by() -> None:
 
 
 async def test_another_company_becomes_the_primary_one() -> None:
-    there = portal()
-    async with there.serve() as url, desk(HubSpot, url, secrets=SECRETS) as office:
+    async with opened() as (there, office):
         for number, company in enumerate(("7", "8")):
             office.upload([pair(number, "100", company)], "contact_company")
             await office.settled()
@@ -82,8 +89,7 @@ async def test_another_company_becomes_the_primary_one() -> None:
 
 
 async def test_a_pair_that_is_none_spares_its_neighbours() -> None:
-    there = portal()
-    async with there.serve() as url, desk(HubSpot, url, secrets=SECRETS) as office:
+    async with opened() as (there, office):
         rows = [pair(0, "100", "7"), pair(1, "101", ""), pair(2, "102", "999")]
         office.upload(rows, "contact_company")
         fates = await office.settled()
@@ -97,8 +103,7 @@ async def test_a_pair_that_is_none_spares_its_neighbours() -> None:
 
 
 async def test_a_deal_is_made_once_and_changed() -> None:
-    there = portal()
-    async with there.serve() as url, desk(HubSpot, url, secrets=SECRETS) as office:
+    async with opened() as (there, office):
         deal = {"dealname": "Hats", "amount": 1200.5, "dealstage": "contractsent"}
         office.upload([row(0, **deal)], "deal")
         await office.settled()

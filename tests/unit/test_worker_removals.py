@@ -1,5 +1,7 @@
 """Rows that take something away: through the worker, to simulated platforms."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -26,6 +28,20 @@ async def made(office: Desk, name: str, count: int) -> list[str]:
     return ids
 
 
+@asynccontextmanager
+async def at(
+    name: str, *, seeded: bool = False, match: str = ""
+) -> AsyncIterator[tuple[Platform, Desk]]:
+    """A simulated platform, and a worker's account there. `seeded`: with others in it."""
+    place, make = PLACES[name], registry.connector_class(name)
+    platform = place.seeded() if seeded else place.empty()
+    async with (
+        platform.serve() as url,
+        desk(make, url, options=place.options, secrets=place.secrets, match=match) as office,
+    ):
+        yield platform, office
+
+
 def alive(platform: Platform) -> set[str]:
     return {obj.id for obj in platform.store.alive()}
 
@@ -39,12 +55,7 @@ async def test_rows_of_a_removal_fill_requests_of_their_own(
 ) -> None:
     """As many as the platform takes at once, never with others; what is gone already is written."""
     place = PLACES[name]
-    platform = place.empty()
-    make = registry.connector_class(name)
-    async with (
-        platform.serve() as url,
-        desk(make, url, options=place.options, secrets=place.secrets) as office,
-    ):
+    async with at(name) as (platform, office):
         ids = await made(office, name, 4)
         before = platform.requests
         rows = [removal(n, how, ids[n]) for n in range(3)]
@@ -65,14 +76,7 @@ async def test_rows_of_a_removal_fill_requests_of_their_own(
 async def test_an_object_of_which_no_id_is_known_is_found_by_our_key(name: str, how: str) -> None:
     """Or by the address, where that is the identity: never by what another may share."""
     place = PLACES[name]
-    platform = place.empty()
-    make = registry.connector_class(name)
-    async with (
-        platform.serve() as url,
-        desk(
-            make, url, options=place.options, secrets=place.secrets, match=place.address
-        ) as office,
-    ):
+    async with at(name, match=place.address) as (platform, office):
         office.match = ""
         ids = await made(office, name, 2)
         office.match = place.address
@@ -89,12 +93,7 @@ async def test_what_was_never_there_is_looked_for_and_left_alone(
     """Somebody else's lead with the same address stays."""
     monkeypatch.setattr("connectors.readback.LOOKS_S", (0.0,) * len(LOOKS_S))
     place = PLACES["salesforce"]
-    platform = place.seeded()
-    make = registry.connector_class("salesforce")
-    async with (
-        platform.serve() as url,
-        desk(make, url, secrets=place.secrets, match=place.address) as office,
-    ):
+    async with at("salesforce", seeded=True, match=place.address) as (platform, office):
         before = alive(platform)
         address = str(platform.store.numbered[0].values[place.address])
         office.upload([removal(0, "delete", Email=address)], "Lead", Priority.live)
@@ -104,13 +103,7 @@ async def test_what_was_never_there_is_looked_for_and_left_alone(
 
 
 async def test_a_member_that_cannot_be_archived_is_parked_with_mailchimps_words() -> None:
-    place = PLACES["mailchimp"]
-    platform = place.empty()
-    make = registry.connector_class("mailchimp")
-    async with (
-        platform.serve() as url,
-        desk(make, url, options=place.options, secrets=place.secrets) as office,
-    ):
+    async with at("mailchimp") as (platform, office):
         ids = await made(office, "mailchimp", 1)
         platform.perform([{"kind": "cleaned", "email": "person0@example.com"}])
         office.upload([removal(0, "archive", ids[0])], "member", Priority.live)
@@ -120,26 +113,17 @@ async def test_a_member_that_cannot_be_archived_is_parked_with_mailchimps_words(
 
 
 async def test_who_was_erased_at_mailchimp_is_refused_by_it_too() -> None:
-    place = PLACES["mailchimp"]
-    platform = place.empty()
-    make = registry.connector_class("mailchimp")
-    async with (
-        platform.serve() as url,
-        desk(make, url, options=place.options, secrets=place.secrets) as office,
-    ):
+    async with at("mailchimp") as (platform, office):
         ids = await made(office, "mailchimp", 1)
         office.upload([removal(0, "erase", ids[0])], "member", Priority.live)
         await office.settled()
         assert platform.store.objects[ids[0]].values == {}
-        office.upload([row(1, **place.row(0).fields)], "member")
+        office.upload([row(1, **PLACES["mailchimp"].row(0).fields)], "member")
         assert isinstance((await office.settled())["row-1"], Parked)
 
 
 async def test_what_an_object_type_cannot_do_is_parked() -> None:
-    place = PLACES["salesforce"]
-    platform = place.empty()
-    make = registry.connector_class("salesforce")
-    async with platform.serve() as url, desk(make, url, secrets=place.secrets) as office:
+    async with at("salesforce") as (_, office):
         office.upload([removal(0, "erase", "00Q")], "Lead", Priority.live)
         fate = (await office.settled())["gone-0"]
     assert isinstance(fate, Parked)
