@@ -362,10 +362,10 @@ def test_a_job_outlives_a_kill_and_holds_up_nobody(world):
     acme = world.server.accounts["acme"]
     acme.job_s = 8.0
     world.start()
-    rows = world.rows(60)
+    rows = world.rows(110)  # enough for a job, whether the other command is here already or not
     bad = world.row("bad").model_copy(update={"fields": b"{nonsense"})
     world.upload("acme", [bad, *rows], object_type="crowd", priority=Priority.bulk)
-    more = world.rows(60, begin=100)
+    more = world.rows(60, begin=200)
     world.upload("acme", more, object_type="crowd", priority=Priority.bulk)
     world.flush()
     until(lambda: acme.jobs, what="a job")
