@@ -49,7 +49,7 @@ from syncline.stack import Stack
 PARTITIONS = 4
 SAMPLE_S = 0.1
 AHEAD_S = 3.0
-"""Rows on their way are for so long."""
+"""So long would rows that wait last, beside those of the calls that are under way."""
 KEYS = {
     "HUBSPOT_TOKEN": "hubspot-token",
     "SALESFORCE_ID": "salesforce-client",
@@ -317,7 +317,8 @@ class Bench:
                 )
             done = taken.get("written", 0)
             rows = min(500, 4 * case.call_rows)
-            while sent[case.platform] - done < AHEAD_S * case.rate * case.call_rows:
+            ahead = (AHEAD_S + case.latency_s) * case.rate * case.call_rows
+            while sent[case.platform] - done < ahead:
                 begin = sent[case.platform]
                 batch = UploadBatch(
                     account=case.platform, connection=case.platform, sync=case.platform,

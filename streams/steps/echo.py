@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.events import PlatformEvent
+from schemas.events import Origin, PlatformEvent
 from schemas.journal import Standing
 from streams.steps.catalog import Plan
 from streams.steps.rows import Destination, Own, Row, Source, Values
@@ -26,7 +26,7 @@ from streams.steps.values import DOUBT_MS, RULES, drop, fold, same, stamp_at, te
 from streams.steps.work import Work
 
 __all__ = [
-    "ROUNDS_MAX", "Turn", "adopt", "echoed", "leave_out", "look", "read_since", "remember",
+    "ROUNDS_MAX", "Told", "Turn", "adopt", "echoed", "leave_out", "look", "read_since", "remember",
     "rounds", "settled", "stands", "told", "withdraw",
 ]  # fmt: skip
 
@@ -67,6 +67,17 @@ class Turn(NamedTuple):
     path: list[str]
 
 
+class Told(NamedTuple):
+    """What an event tells of an object that is a destination too."""
+
+    turns: list[Turn]
+    """What may go round."""
+    met: list[str]
+    """Fields whose change met a row of ours on its way, where the platform does not tell of it."""
+    behind: list[str]
+    """Fields that hold something older than what was not sent there, as they held it already."""
+
+
 def look(work: Work, source: Source, event: PlatformEvent) -> Look | None:
     """None: nothing of ours is sent to such objects."""
     target = f"{event.connection}:{event.object_type}"
@@ -82,23 +93,23 @@ def look(work: Work, source: Source, event: PlatformEvent) -> Look | None:
     return Look(there, dict(known.values), stamps, spoken)
 
 
-def told(
-    work: Work, source: Source, event: PlatformEvent, seen: Look
-) -> tuple[list[Turn], list[str]]:  # fmt: skip
+def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> Told:
     """The event has been entered: tell our own writes from changes, remember what stands there.
 
-    -> what may go round, and fields whose change met a row of ours on its way. The destination
-    takes the object for its own from now on.
+    The destination takes the object for its own from now on.
     """
     there, known = seen.there, source.known
     there.object_id = there.object_id or event.object_id
     twin = event.object_id != there.object_id
+    quiet = not twin and work.catalog.quiet(event.connection, event.object_type)
     fresh, turns = dict[str, Any](), list[Turn]()
     for name in known.values.keys() | seen.values.keys():
         before = seen.stamps.get(name, 0)
         value = known.values.get(name)
         came_back = not twin and _came_back(there, known, name, event.occurred_ms, seen.spoken)
         if value == seen.values.get(name) and not came_back:
+            if not twin and (name in seen.spoken or not event.thin):
+                _confirmed(there, name, value, event.occurred_ms)
             if before:
                 source.born[name] = before  # told again is not changed again
             continue
@@ -114,20 +125,28 @@ def told(
         source.born.pop(name, None)
         source.echoes.pop(name, None)
         fresh[name] = value
+        if own is not None and event.origin is Origin.read and quiet:
+            source.born[name] = own.stamp & ~RULES
+            if code == "echo":
+                source.echoes[name] = own.path
         for write in there.sent.get(name, ())[-1:]:
             if work.index.now_ms - write.sent_ms < HOUR_MS:
                 turns.append(Turn(name, write.sync, write.path))
         if not twin:
             _outdated(there, name, known.time(name))
+    behind: list[str] = []
     if fresh and not twin:
         for name in fresh:  # it stands there now, whoever rules: until that source speaks again
             if there.written.time(name) & RULES:
                 there.written.times[name] = there.written.time(name) & ~RULES
         key = event.object_key
         stands = timed(fresh, {name: _stamp(source, key, name) for name in fresh})
+        behind = [n for n in fresh if _behind(there, stands, n, known.time(n))]
+        for name in behind:
+            drop(there.written, name)
         there.written = fold(there.written, stands)
-    quiet = not twin and work.catalog.quiet(event.connection, event.object_type)
-    return turns, [n for n in fresh if quiet and _met(there, n, event.occurred_ms)]
+    met = [n for n in fresh if quiet and _met(there, n, event.occurred_ms)]
+    return Told(turns, met, behind)
 
 
 def settled(there: Destination, row: Row, at_ms: int) -> None:
@@ -202,8 +221,12 @@ def stands(there: Destination, row: Row) -> bool:
     return all(n in written and same(written[n], v) for n, v in row.fields.values.items())
 
 
-def echoed(work: Work, row: Row) -> None:
-    """Nothing but what came from where it leads: that is its fate."""
+def echoed(work: Work, there: Destination, row: Row) -> None:
+    """Nothing but what came from where it leads: that is its fate. What is equal to what stands
+    there, and newer, makes that newer."""
+    for name in row.fields.values:
+        if row.fields.time(name) > there.written.time(name):
+            there.written.times[name] = row.fields.time(name)
     work.note(row, Standing.echo, "own_write", reason="it came from there")
     work.count(row.sync, Standing.echo.value)
 
@@ -279,6 +302,16 @@ def _came_back(
     return said_since or known.time(name) > sent_ms[-1] + SKEW_MS
 
 
+def _behind(there: Destination, stands: Values, name: str, at_ms: int) -> bool:
+    """Whether a change at `at_ms` took the place of a value that we thought newer, as something
+    newer was equal to it and so was never sent. What went out since will stand there itself."""
+    written = there.written
+    if name not in written.values or written.time(name) <= stands.time(name):
+        return False
+    later = any(own.sent_ms >= at_ms and not own.other for own in there.sent.get(name, ()))
+    return not later and not same(written.values[name], stands.values[name])
+
+
 def _met(there: Destination, name: str, at_ms: int) -> bool:
     """Whether a row of ours to this field was on its way at that time, or came later, and the
     platform has not told since what it holds."""
@@ -286,6 +319,15 @@ def _met(there: Destination, name: str, at_ms: int) -> bool:
         not own.back and not own.other and not 0 < own.done_ms < at_ms - DOUBT_MS
         for own in there.sent.get(name, ())
     )
+
+
+def _confirmed(there: Destination, name: str, value: Any, at_ms: int) -> None:
+    """What we wrote last is told to stand there: neither it nor what was written before it comes
+    back any more, though nobody may have told of each of them."""
+    writes = there.sent.get(name, ())
+    if writes and 0 < writes[-1].done_ms < at_ms and writes[-1].text == text(value):
+        for own in writes:
+            own.back = True
 
 
 def _outdated(there: Destination, name: str, at_ms: int) -> None:

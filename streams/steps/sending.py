@@ -286,7 +286,7 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
             work.note(row, fate, "older", field=",".join(lost), reason=reason)
             return
         if fate is Standing.unchanged and row.echo:
-            echoed(work, row)
+            echoed(work, there, row)
             return
         if fate is Standing.unchanged:
             work.note(row, fate, "equal")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from schemas.events import EventKind, Origin, PlatformEvent, ResolvedRecord
-from schemas.ids import row_id, sync_of
+from schemas.ids import derive, row_id, sync_of
 from schemas.journal import Standing
 from schemas.parked import ParkedRecord, Stage
 from streams.steps import audience, facts, preview, removal
@@ -97,8 +97,10 @@ def decide(work: Work, record: ResolvedRecord, again: str = "") -> None:
         stale = _learn(work, source, event, reads)
         if seen is not None:
             there = seen.there
-            turns, met = told(work, source, event, seen)
+            turns, met, behind = told(work, source, event, seen)
             source.doubts += [name for name in met if name not in source.doubts]
+            if behind:
+                _say_newer(work, event)
     removal.hear(work, source, event, kept=any(plan.removals for plan in plans))
     if event.kind in audience.LISTED:
         work.person.sources[key] = source
@@ -290,6 +292,18 @@ def say_again(
     return True
 
 
+def _say_newer(work: Work, event: PlatformEvent) -> None:
+    """What stands at the event's object is older than what others say, who were sent nothing as it
+    was equal there: now they are."""
+    target = f"{event.connection}:{event.object_type}"
+    of = {tuple(key.split(":", 2)[:2]) for key in work.person.sources}
+    for plan in [p for source in sorted(of) for p in work.live(*source) if p.target == target]:
+        keys = [key for key, s in work.person.sources.items() if plan.sync in s.decided]
+        words = "something older than what was equal there stands there now"
+        new = derive("newer", event.event_id, plan.sync)
+        say_again(work, plan, keys, new, event.event_id, why=words, by="", force=False)
+
+
 def _fact_again(work: Work, plan: Plan, there: Destination, row: Row, own: Source) -> None:
     """What happened once is told as it was, but for what people have mended since. Where our own
     checks refused it, it is made of what is known now; the mapping sees all fields as changed."""
@@ -473,7 +487,7 @@ def _take(
     elif shaped.fields is None:
         work.note(row, Standing.filtered, "filter", reason=shaped.why)
     elif row.echo and stands(there, row):
-        echoed(work, row)
+        echoed(work, there, row)
     elif not fields.values:
         work.note(row, Standing.unchanged, "nothing_known")
     elif plan.fact:

@@ -254,7 +254,8 @@ def test_what_a_merge_has_left_is_newer_than_what_was_changed_before_it() -> Non
     desk = hub(started(), ANN, 2_500)
     hub(desk, {}, 3_000, thin=True, kind=EventKind.merged, related=["hub:contact:2"])
     hub(desk, ANN, 3_000, origin=Origin.read)
-    assert sales(desk, {**LEAD, "Company": "initech"}, 1_500).out == []
+    sales(desk, {**LEAD, "Company": "initech"}, 1_500)
+    assert (desk.sent["Company"], desk.row.object_id) == ("acme", "7")
 
 
 def test_a_value_is_as_old_as_its_change_also_before_anything_came_from_the_other_side() -> None:
@@ -301,5 +302,24 @@ def test_a_change_that_we_have_written_over_gives_way_on_both_sides() -> None:
     desk, out = crossed()
     done(desk, batches=out)
     sales(desk, {**LEAD, "Phone": "2"}, 7_000, origin=Origin.read)
-    assert (desk.told, desk.out) == (["echo"], [])
+    assert (desk.told[-1], desk.out) == ("echo", [])
     assert sales(desk, {"Phone": "9"}, 8_000, thin=True).sent == {"phone": "9"}, "this one is clear"
+
+
+def test_what_was_equal_there_is_sent_once_an_older_change_took_its_place() -> None:
+    """Nothing had to be sent, as it stood there; the change was told later than it was made."""
+    desk = sales(sales(started(), LEAD, 2_000), {"Phone": "3"}, 4_000, thin=True)
+    done(desk, OutcomeKind.parked, code="BAD", field="phone")
+    assert hub(desk, {"phone": "3"}, 9_000, thin=True).out == []
+    sales(desk, {"Phone": "8"}, 7_000, thin=True)
+    assert (desk.sent, desk.row.object_id) == ({"Phone": "3", "Email": "ann@x.io"}, "7")
+    assert sales(done(desk), {"Phone": "3"}, 9_500, thin=True).out == []
+
+
+def test_what_was_written_over_since_is_a_change_when_a_person_types_it() -> None:
+    """Nobody told of either write; the whole object shows the later one."""
+    desk = sales(started(), LEAD, 2_000)
+    done(hub(desk, {"phone": "2"}, 3_000, thin=True))
+    done(hub(desk, {"phone": "1"}, 4_000, thin=True))
+    sales(desk, LEAD, 9_000)
+    assert sales(desk, {"Phone": "2"}, 10_000, thin=True).sent == {"phone": "2"}
