@@ -95,8 +95,8 @@ class Intake:
         self._polled_s = time.monotonic()
         self._joined = False
         self.generation = b""
-        """Generation and member as of the last poll, for the fence of a transaction. The client
-        cannot be asked from another thread: it would wait for polls to end."""
+        """Generation and member as of the last poll or revocation, for the fence of a transaction.
+        The client cannot be asked from another thread: it would wait for polls to end."""
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -142,7 +142,7 @@ class Intake:
         if not self.fresh:
             leave("slept longer than the session", topic=self._topic)
         self._polled_s = time.monotonic()
-        self.generation = bytes(self.consumer.consumer_group_metadata())
+        self._look()
         records: list[Record] = []
         for message in messages:
             error = message.error()
@@ -153,6 +153,9 @@ class Intake:
         if records:
             self._call(self._take(records))
         self._apply_pauses()
+
+    def _look(self) -> None:
+        self.generation = bytes(self.consumer.consumer_group_metadata())
 
     async def _take(self, records: list[Record]) -> None:
         self._owner.take(records)
@@ -223,6 +226,7 @@ class Intake:
     def _on_revoke(self, consumer: Consumer, parts: list[TopicPartition]) -> None:
         numbers = [part.partition for part in parts]
         self._forget(numbers)
+        self._look()  # the group is a generation further: what is handed back is committed in that
         self._call(self._owner.hand_back(numbers))
 
     def _on_lost(self, consumer: Consumer, parts: list[TopicPartition]) -> None:

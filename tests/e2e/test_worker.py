@@ -611,10 +611,11 @@ def test_two_workers_share_and_hand_over(world):
             world.upload("abcd"[n % 4], fresh, partition=n % 4)
         world.flush()
 
-    more(40)
+    more(400)  # much is under way, and is committed, while the group changes
     second = world.start("1")
     more(40)
     until(lambda: _partitions(world, second), what="the second owns some")
+    assert world.workers["0"].poll() is None
     assert not {*_partitions(world, first)} & {*_partitions(world, second)}
     more(40)
     assert world.kill("1", signal.SIGTERM) == 0
