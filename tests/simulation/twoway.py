@@ -114,9 +114,11 @@ class Side:
         return "Email" if self.name == "sales" else "email"
 
     def find(self, object_id: str, address: Any) -> Object | None:
+        """By id, or by an address: also that of a contact that was merged, as at HubSpot."""
         if object_id:
             return self.objects[int(object_id)].now()
-        return next((o for o in self.living() if o.values.get(self.address) == address), None)
+        held = [*self.living(), *self.objects]
+        return next((o.now() for o in held if o.values.get(self.address) == address), None)
 
     def living(self) -> list[Object]:
         return [obj for obj in self.objects if obj.into is None]
