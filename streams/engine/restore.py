@@ -116,6 +116,7 @@ class Restorer:
             readings = self._readings(numbers, ends, committed)
             rows = self._read(readings, stop)
             for reading in readings:
+                reading.store.flush()
                 self._check(reading.store, committed)
         except Stopped:
             return None
@@ -304,8 +305,8 @@ class Restorer:
 
     def _write(self, reading: _Reading) -> None:
         store, table = reading.store, reading.table
-        store.write({table: reading.rows}, self.reached(store, {table: reading.position},
-                                                         reading.vector))  # fmt: skip
+        reached = self.reached(store, {table: reading.position}, reading.vector)
+        store.write({table: reading.rows}, reached, logged=False)
         reading.rows = {}
 
     def reached(

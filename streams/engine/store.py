@@ -17,6 +17,7 @@ from rocksdict import (
     Options,
     Rdict,
     WriteBatch,
+    WriteOptions,
 )
 
 from streams.engine.settings import EngineSettings
@@ -24,6 +25,8 @@ from streams.engine.settings import EngineSettings
 __all__ = ["Memory", "Reached", "Store"]
 
 _META = b"\0meta"
+_UNLOGGED = WriteOptions()
+_UNLOGGED.disable_wal = True  # pyright: ignore[reportAttributeAccessIssue] - a property
 
 
 class Reached(msgspec.Struct):
@@ -84,12 +87,23 @@ class Store:
         self._db = Rdict(str(self.path), self._memory.options())
         data = self._db.get(_META)
         self.reached = msgspec.msgpack.decode(data, type=Reached) if data else Reached()
+        self._unlogged = False
 
     def get(self, table: str, key: bytes) -> bytes | None:
         return self._db.get(_address(table, key))
 
-    def write(self, rows: Mapping[str, Mapping[bytes, bytes | None]], reached: Reached) -> None:
-        """Rows (None: delete) and how far they reach, in one piece."""
+    def write(
+        self, rows: Mapping[str, Mapping[bytes, bytes | None]], reached: Reached,
+        *, logged: bool = True,
+    ) -> None:  # fmt: skip
+        """Rows (None: delete) and how far they reach, in one piece.
+
+        Not `logged`, it costs two thirds, and a crash may lose the latest of such writes, though
+        never one from between: what is lost is read again.
+        """
+        if logged:
+            self.flush()  # else what is logged would survive what came before it
+        self._unlogged |= not logged
         batch = WriteBatch(raw_mode=True)
         for table, changed in rows.items():
             prefix = table.encode() + b"\0"
@@ -100,8 +114,14 @@ class Store:
                     batch.put(prefix + key, data)
         reached.at_s = time.time()
         batch.put(_META, msgspec.msgpack.encode(reached))
-        self._db.write(batch)
+        self._db.write(batch, None if logged else _UNLOGGED)
         self.reached = reached
+
+    def flush(self) -> None:
+        """Put on disk what was written without a log."""
+        if self._unlogged:
+            self._db.flush()
+            self._unlogged = False
 
     def wipe(self) -> None:
         """Begin anew, empty."""

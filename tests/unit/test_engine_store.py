@@ -1,5 +1,7 @@
 """The local copy of a partition, the bytes that fence a transaction, and the names we lean on."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,35 @@ def test_rows_and_how_far_they_reach_are_one_write(tmp_path: Path, memory: Memor
     again.wipe()
     assert again.rows("links") == {}
     assert again.reached == Reached()
+    again.close()
+
+
+WRITES = """
+import os, sys
+from pathlib import Path
+from streams.engine.settings import EngineSettings
+from streams.engine.store import Memory, Reached, Store
+path = Path(sys.argv[1])
+memory = Memory(EngineSettings(group="g", slot="0", bootstrap_servers="", data_dir=path))
+store = Store(path / "p", memory)
+for n, word in enumerate(sys.argv[2:]):
+    store.write({"t": {b"%d" % n: b"x" * 1000}}, Reached({"t": n + 1}), logged=word == "logged")
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("last", ["logged", "unlogged"])
+def test_a_crash_keeps_what_is_logged_with_all_before_it(
+    tmp_path: Path, memory: Memory, last: str
+) -> None:
+    """A restore writes without a log; nothing of it may be missing below a later checkpoint."""
+    words = [*["unlogged"] * 50, "logged", *["unlogged"] * 50, last]
+    done = subprocess.run([sys.executable, "-c", WRITES, tmp_path, *words], check=False)
+    assert done.returncode == 9
+    again = Store(tmp_path / "p", memory)
+    reached = again.reached.changelogs["t"]
+    assert reached == 102 if last == "logged" else reached >= 51
+    assert again.rows("t").keys() == {b"%d" % n for n in range(reached)}
     again.close()
 
 
