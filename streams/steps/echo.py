@@ -8,7 +8,8 @@ A platform tells every change, ours too. What it tells is held against what we w
 - the value, but for case, spaces and punctuation: a *near miss*. The platform has its own way to
   write it, so it goes through, as old as that change;
 - the value, but the change that it came from is older than what it replaced: two people met; the
-  platform holds this one now, so it is taken for a change of its own;
+  platform holds this one now, so it is taken for a change of its own. Only where a read shows it
+  at a platform that tells no writes is it as old as it is, and those who know better say so again;
 - anything else, a workflow that rewrites our value included, is a genuine change. What so goes
   round between two syncs more than `ROUNDS_MAX` times an hour is stopped, at that person only.
 """
@@ -114,39 +115,41 @@ def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> Told:
                 source.born[name] = before  # told again is not changed again
             continue
         own, code = _own(work, there, name, value, event)
-        if own is not None and own.stamp & ~RULES >= before:
-            source.born[name] = own.stamp & ~RULES
-            if code == "echo":
-                source.echoes[name] = own.path
-                continue
-            source.echoes.pop(name, None)
-            work.count(own.sync, code)
-            continue
         source.born.pop(name, None)
         source.echoes.pop(name, None)
-        fresh[name] = value
-        if own is not None and event.origin is Origin.read and quiet:
+        ours = own is not None and own.stamp & ~RULES >= before
+        if own is not None and (ours or (quiet and event.origin is Origin.read)):
             source.born[name] = own.stamp & ~RULES
-            if code == "echo":
+            if code == Standing.echo:
                 source.echoes[name] = own.path
+        if own is not None and ours:
+            if code != Standing.echo:
+                work.count(own.sync, code)
+            continue
+        fresh[name] = value
         for write in there.sent.get(name, ())[-1:]:
             if work.index.now_ms - write.sent_ms < HOUR_MS:
                 turns.append(Turn(name, write.sync, write.path))
         if not twin:
             _outdated(there, name, known.time(name))
-    behind: list[str] = []
-    if fresh and not twin:
-        for name in fresh:  # it stands there now, whoever rules: until that source speaks again
-            if there.written.time(name) & RULES:
-                there.written.times[name] = there.written.time(name) & ~RULES
-        key = event.object_key
-        stands = timed(fresh, {name: _stamp(source, key, name) for name in fresh})
-        behind = [n for n in fresh if _behind(there, stands, n, known.time(n))]
-        for name in behind:
-            drop(there.written, name)
-        there.written = fold(there.written, stands)
+    behind = [] if twin else _hold(there, source, event.object_key, fresh)
     met = [n for n in fresh if quiet and _met(there, n, event.occurred_ms)]
     return Told(turns, met, behind)
+
+
+def _hold(there: Destination, source: Source, key: str, fresh: dict[str, Any]) -> list[str]:
+    """These changes stand there now, whoever rules, until that source speaks again -> those of
+    them that are `_behind`."""
+    for name in fresh:
+        if there.written.time(name) & RULES:
+            there.written.times[name] = there.written.time(name) & ~RULES
+    stands = timed(fresh, {name: _stamp(source, key, name) for name in fresh})
+    behind = [n for n in fresh if _behind(there, stands, n, source.known.time(n))]
+    for name in behind:
+        drop(there.written, name)
+    if fresh:
+        there.written = fold(there.written, stands)
+    return behind
 
 
 def settled(there: Destination, row: Row, at_ms: int) -> None:
