@@ -50,6 +50,9 @@ SECRETS = {
 LIVE_PER_S = 5.0
 FIX = {"Email": "email", "Company": "company", "Title": "jobtitle", "City": "city"}
 """Salesforce's field to the contact's property behind it."""
+PARTITIONS = "2"
+"""Half of the default: one streams worker shares with nobody, and each partition costs the broker a
+marker at every checkpoint (docs/decisions/0005)."""
 SILENT_S = 240.0
 """So long without any progress, and the demo gives up and says where it stands."""
 
@@ -118,6 +121,7 @@ class Demo:
             "KAFKA_BOOTSTRAP_SERVERS": self.stack.bootstrap_servers,
             "SCHEMA_REGISTRY_URL": self.stack.registry_url,
             "SYNCLINE_DATA": str(self.folder / "data"),
+            "SYNCLINE_PARTITIONS": os.environ.get("SYNCLINE_PARTITIONS", PARTITIONS),
         }
         self._ends.enter_context(environment(self.env))
         self.settings = Settings()
