@@ -132,7 +132,7 @@ def told(work: Work, source: Source, event: PlatformEvent, seen: Look) -> Told:
                 turns.append(Turn(name, write.sync, write.path))
         if not twin:
             _outdated(there, name, known.time(name))
-    behind = [] if twin else _hold(there, source, event.object_key, fresh)
+    behind = _hold(there, source, event.object_key, fresh) if fresh and not twin else []
     met = [n for n in fresh if quiet and _met(there, n, event.occurred_ms)]
     return Told(turns, met, behind)
 
@@ -147,8 +147,7 @@ def _hold(there: Destination, source: Source, key: str, fresh: dict[str, Any]) -
     behind = [n for n in fresh if _behind(there, stands, n, source.known.time(n))]
     for name in behind:
         drop(there.written, name)
-    if fresh:
-        there.written = fold(there.written, stands)
+    there.written = fold(there.written, stands)
     return behind
 
 
@@ -224,12 +223,8 @@ def stands(there: Destination, row: Row) -> bool:
     return all(n in written and same(written[n], v) for n, v in row.fields.values.items())
 
 
-def echoed(work: Work, there: Destination, row: Row) -> None:
-    """Nothing but what came from where it leads: that is its fate. What is equal to what stands
-    there, and newer, makes that newer."""
-    for name in row.fields.values:
-        if row.fields.time(name) > there.written.time(name):
-            there.written.times[name] = row.fields.time(name)
+def echoed(work: Work, row: Row) -> None:
+    """Nothing but what came from where it leads: that is its fate."""
     work.note(row, Standing.echo, "own_write", reason="it came from there")
     work.count(row.sync, Standing.echo.value)
 

@@ -18,7 +18,7 @@ from streams.steps.echo import echoed, remember
 from streams.steps.removal import found_by
 from streams.steps.rows import Destination, Owed, Row, SyncState, Values
 from streams.steps.undoing import ask, carried
-from streams.steps.values import along, drop, fold, newest_ms, same, timed
+from streams.steps.values import along, drop, fold, newest_ms, renew, same, timed
 from streams.steps.work import Work, json, without_values
 
 __all__ = [
@@ -286,7 +286,7 @@ def _depart(work: Work, plan: Plan, there: Destination, row: Row) -> None:
             work.note(row, fate, "older", field=",".join(lost), reason=reason)
             return
         if fate is Standing.unchanged and row.echo:
-            echoed(work, there, row)
+            echoed(work, row)
             return
         if fate is Standing.unchanged:
             work.note(row, fate, "equal")
@@ -346,9 +346,7 @@ def only_what_differs(plan: Plan, written: Values, row: Row, lost: list[str]) ->
             equal[name] = at_ms
         else:
             sent[name], times[name] = value, at_ms
-    for name, at_ms in equal.items():
-        if at_ms != written.time(name):
-            written.times[name] = at_ms
+    renew(written, row.fields, equal)
     if not sent:
         return Standing.stale if lost or (older and not equal) else Standing.unchanged
     for name, at_ms in equal.items():

@@ -52,7 +52,16 @@ from streams.steps.reading import (
 )
 from streams.steps.rows import Destination, Row, Source, Values
 from streams.steps.sending import advance, mended, offer, owe
-from streams.steps.values import OBJECT_BITS, fold, overrule, patch, stamp_at, stamp_of, timed
+from streams.steps.values import (
+    OBJECT_BITS,
+    fold,
+    overrule,
+    patch,
+    renew,
+    stamp_at,
+    stamp_of,
+    timed,
+)
 from streams.steps.work import Work, without_values
 
 __all__ = ["decide", "end_there", "map_again", "park_unshaped", "say_again"]
@@ -297,7 +306,9 @@ def _say_newer(work: Work, event: PlatformEvent) -> None:
     was equal there: now they are."""
     target = f"{event.connection}:{event.object_type}"
     of = {tuple(key.split(":", 2)[:2]) for key in work.person.sources}
-    for plan in [p for source in sorted(of) for p in work.live(*source) if p.target == target]:
+    for plan in [plan for source in sorted(of) for plan in work.live(*source)]:
+        if plan.fact or plan.target != target:
+            continue
         keys = [key for key, s in work.person.sources.items() if plan.sync in s.decided]
         words = "something older than what was equal there stands there now"
         new = derive("newer", event.event_id, plan.sync)
@@ -487,7 +498,8 @@ def _take(
     elif shaped.fields is None:
         work.note(row, Standing.filtered, "filter", reason=shaped.why)
     elif row.echo and stands(there, row):
-        echoed(work, there, row)
+        renew(there.written, row.fields, row.fields.values)
+        echoed(work, row)
     elif not fields.values:
         work.note(row, Standing.unchanged, "nothing_known")
     elif plan.fact:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from streams.steps.rows import Values
 
 __all__ = [
-    "RULES", "Ruling", "along", "drop", "fold", "forget", "newest_ms", "overrule", "patch", "same",
-    "stamp_at", "stamp_of", "text", "timed",
+    "RULES", "Ruling", "along", "drop", "fold", "forget", "newest_ms", "overrule", "patch", "renew",
+    "same", "stamp_at", "stamp_of", "text", "timed",
 ]  # fmt: skip
 
 OBJECT_BITS = 10
@@ -67,6 +67,13 @@ def along(fields: Values, stands: Values, names: Iterable[str]) -> None:
         if name in stands.values:
             fields.values[name] = stands.values[name]
             fields.times[name] = stands.time(name)
+
+
+def renew(stands: Values, fields: Values, names: Iterable[str]) -> None:
+    """What is equal to what stands there, and newer, makes that newer."""
+    for name in names:
+        if fields.time(name) > stands.time(name):
+            stands.times[name] = fields.time(name)
 
 
 def newest_ms(stamped: Values) -> int:

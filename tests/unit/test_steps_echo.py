@@ -302,7 +302,7 @@ def test_a_change_that_we_have_written_over_gives_way_on_both_sides() -> None:
     desk, out = crossed()
     done(desk, batches=out)
     sales(desk, {**LEAD, "Phone": "2"}, 7_000, origin=Origin.read)
-    assert (desk.told[-1], desk.out) == ("echo", [])
+    assert (desk.told, desk.out) == (["waiting", "waiting", "unchanged", "echo"], [])
     assert sales(desk, {"Phone": "9"}, 8_000, thin=True).sent == {"phone": "9"}, "this one is clear"
 
 
