@@ -231,7 +231,7 @@ class World(world.World):
 
     def rest(self) -> None:
         """Until all webhooks were taken and each record has its fate."""
-        self.until(self._still, "all is at rest", 600)
+        self.until(self._still, "all is at rest", 600 + self.rows / 1_000)
 
     def _still(self) -> bool:
         if self.sims.get("hubspot", "webhook")["unsettled"]:

@@ -109,7 +109,7 @@ class World(ABC):
         """A command as a person types it -> what it prints."""
         done = subprocess.run(
             [sys.executable, "-m", "syncline", *args], env={**os.environ, **self.env},
-            capture_output=True, text=True, check=False, timeout=600,
+            capture_output=True, text=True, check=False, timeout=1_800,
         )  # fmt: skip
         assert done.returncode == code, f"{args}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
         return done.stdout
