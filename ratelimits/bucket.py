@@ -34,9 +34,11 @@ LONG_S = 3600.0
 """Longer windows are closed by refusals and corrected by headers, never slowed."""
 SLOW = 0.85
 SLOW_MIN = 0.1
-QUIET_S = 60.0
+QUIET_S, QUIET_SLOTS_S = 60.0, 180.0
+"""Slots are found exactly, and each attempt at one more is refused if others hold it still: of ten,
+one in seven hundred seconds, which is below one in a thousand calls of four seconds."""
 QUICKEN = 0.01
-"""Of the limit, for the first quiet minute; twice that for the second, and so on."""
+"""Of the limit, for the first quiet time; twice that for the second, and so on."""
 TOLERANCE = 0.001
 """Refused requests in a thousand are bad luck (others use the account too), not our speed."""
 ASKED_MAX = 4000
@@ -210,7 +212,8 @@ def correct(bucket: Bucket, quota: Quota, now_s: float, remaining: int) -> Bucke
 def close(bucket: Bucket, quota: Quota, now_s: float, until_s: float) -> Bucket:
     """The platform refused: nothing before `until_s`, and if it does so often, less from then on.
 
-    Refusals that arrive while it is closed answer what was sent before: they slow nothing.
+    Refusals that arrive while it is closed answer what was sent before: they slow nothing. But each
+    request that found no place tells exactly how many there are for us: one fewer.
     """
     after = replace(
         bucket,
@@ -219,8 +222,12 @@ def close(bucket: Bucket, quota: Quota, now_s: float, until_s: float) -> Bucket:
         quiet_since_s=max(now_s, until_s),
         share=_trusted(bucket, quota, now_s),
     )
-    known = now_s < bucket.closed_until_s
-    if known or quota.long or after.refused <= TOLERANCE * after.asked:
+    if quota.long or after.refused <= TOLERANCE * after.asked:
+        return after
+    if quota.kind == "slots":
+        places = min(allowed(bucket, quota, now_s), bucket.open) - 1
+        return replace(after, share=max(1, places) / quota.limit)
+    if now_s < bucket.closed_until_s:
         return after
     return replace(after, share=max(SLOW_MIN, after.share * SLOW))
 
@@ -232,12 +239,13 @@ def next_midnight_s(zone: str, now_s: float) -> float:
 
 
 def _trusted(bucket: Bucket, quota: Quota, now_s: float) -> float:
-    """Share of the registry's figure that is trusted now; each quiet minute adds to it, and more
+    """Share of the registry's figure that is trusted now; each quiet time adds to it, and more
     than the one before: bad luck is made up for soon, a limit that is there is met seldom."""
     if bucket.share >= 1.0:
         return 1.0
-    minutes = int(max(0.0, now_s - bucket.quiet_since_s) / QUIET_S)
-    return min(1.0, bucket.share + QUICKEN * minutes * (minutes + 1) / 2)
+    each_s = QUIET_SLOTS_S if quota.kind == "slots" else QUIET_S
+    times = int(max(0.0, now_s - bucket.quiet_since_s) / each_s)
+    return min(1.0, bucket.share + QUICKEN * times * (times + 1) / 2)
 
 
 def _unseen(bucket: Bucket, quota: Quota, now_s: float, took_s: float) -> int:

@@ -225,3 +225,77 @@ def test_a_part_of_the_day_is_left_for_live_work_however_much_bulk_waits(
     assert live > 30
     assert max(waits) < 5.0
     assert 0.9 * 2_000 < bulk + live <= 2_000
+
+
+@dataclass
+class Places:
+    """A platform that takes so many calls at once and refuses the next, and tells nobody how many
+    others hold; ours with 40 hands, whose calls take about four seconds."""
+
+    loop: Any
+    rng: random.Random
+    quota: b.Quota
+    taken: int = 0
+    good: int = 0
+    refused: int = 0
+
+    def __post_init__(self) -> None:
+        self.limiter = Limiter(
+            limits(self.quota), write_lease=nothing, clock=self.loop.time, wall=self.loop.time
+        )
+
+    async def call(self) -> bool:
+        if self.taken >= self.quota.limit:
+            await asyncio.sleep(0.05)
+            return False
+        self.taken += 1
+        await asyncio.sleep(self.rng.uniform(3.5, 4.5))
+        self.taken -= 1
+        return True
+
+    async def hand(self) -> None:
+        while True:
+            async with self.limiter.permit("write", "bulk"):
+                if await self.call():
+                    self.good += 1
+                    self.limiter.observe("write", {})
+                else:
+                    self.refused += 1
+                    self.limiter.refused("write", None, "w")
+
+    async def work(self, for_s: float, others: int = 0) -> tuple[int, int]:
+        """-> good and refused calls of ours, while others hold so many places all the time."""
+        good, refused = self.good, self.refused
+        self.taken += others
+        tasks = [asyncio.ensure_future(self.hand()) for _ in range(40)]
+        await asyncio.sleep(for_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.taken = 0
+        return self.good - good, self.refused - refused
+
+    @property
+    def allowed(self) -> int:
+        return self.limiter.view()[0].limit
+
+
+@pytest.mark.parametrize("limit", [10, 25])
+def test_places_that_others_hold_are_found_by_as_many_refusals_and_then_left_to_them(
+    limit: int,
+) -> None:
+    others = limit // 3
+
+    async def main(loop: Any) -> None:
+        w = Places(loop, random.Random(1), b.Quota("w", "slots", limit))
+        _, refused = await w.work(60, others)
+        assert refused == others
+        assert w.allowed == limit - others
+        good, refused = await w.work(3_600, others)
+        assert good > 0.95 * (limit - others) * 3_600 / 4
+        assert refused < 0.001 * good
+        await asyncio.sleep(1_800)  # the others have gone
+        assert w.allowed == limit
+        assert (await w.work(60))[1] == 0
+
+    virtual.run(main)
