@@ -460,7 +460,9 @@ def _simulator(case: Case) -> Iterator[str]:
         assert process.stdout is not None
         try:
             url = json.loads(process.stdout.readline())[p]
-            delay = {"action": "delay", "ms": case.latency_s * 1000}
+            # Calls of one platform do not all take the same time, nor end in the same moment.
+            least_ms, most_ms = (case.latency_s * part * 1000 for part in (0.75, 1.25))
+            delay = {"action": "delay", "ms": [least_ms, most_ms]}
             httpx.post(f"{url}/_sim/faults", json=delay).raise_for_status()
             yield url
         finally:

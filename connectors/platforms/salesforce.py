@@ -52,6 +52,11 @@ PAGE_RECORDS = 2000  # REST resource "Query": records of one answer
 OBJECTS = ("Lead", "Contact", "Account", "Opportunity")
 GONE = frozenset({"ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY"})
 ROWS_MAX = 200  # sObject Collections: up to 200 records a call
+MATCH_ROWS_MAX, MATCH_BYTES_MAX = 200, 6_000
+"""Of one question. It stands in the address, which may have 16,384 bytes with all headers
+(https://developer.salesforce.com/docs/atlas.en-us.salesforce_app_limits_cheatsheet.meta/
+salesforce_app_limits_cheatsheet/salesforce_app_limits_platform_api.htm, 2026-11), and each quote
+and comma in it takes three; where that is still too much it is asked in halves."""
 
 
 class SalesforceConfig(BaseModel, frozen=True, extra="forbid"):
@@ -91,6 +96,8 @@ class Salesforce:
                 count_quota="api",
                 key_field="Syncline_Id__c",
                 key_option="external_id_field",
+                match_rows_max=MATCH_ROWS_MAX,
+                match_bytes_max=MATCH_BYTES_MAX,
                 together=lambda row: (bool(row.object_id), bulk.carries(row)),
                 job=bulk.BULK,
                 removals={"delete": ROWS_MAX},

@@ -14,6 +14,7 @@ import pytest
 from connectors import registry
 from connectors.base import ByIds, ByKeys, Changes, Fetch, JobConnector, Row
 from connectors.jobs import LARGE
+from connectors.lanes import MATCH_OVERHEAD_BYTES
 from connectors.outcome import Parked, Retry, Unknown, Written
 from connectors.platforms.mailchimp import address_hash
 from ratelimits.books import price
@@ -247,6 +248,18 @@ async def test_accounts_are_looked_up_by_company(bench: Bench) -> None:
     assert [told[f"r{n}"].code for n in (2, 3, 4)] == [
         "ambiguous_match", "absent", "matched_another",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["salesforce"])
+async def test_the_largest_question_for_addresses_fits_into_an_address_line(bench: Bench) -> None:
+    """With signs that take three bytes there, and headers."""
+    spec = registry.connector_class("salesforce").spec.objects["Lead"]
+    one = len("person.0000+news@example.com") + MATCH_OVERHEAD_BYTES
+    count = min(spec.match_rows_max, spec.match_bytes_max // one)
+    addresses = tuple(f"person.{n:04}+news@example.com" for n in range(count))
+    page = await bench.connector.fetch_records(ByKeys("Lead", "Email", addresses))
+    assert count > 150
+    assert (page.records, page.last) == ([], True)
 
 
 # --- two readings of the same page ---------------------------------------------------------------
