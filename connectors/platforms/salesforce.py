@@ -24,6 +24,7 @@ from connectors.base import (
     Count,
     Fetch,
     FieldsOf,
+    Found,
     Http,
     ObjectSpec,
     Page,
@@ -40,6 +41,7 @@ from connectors.platforms.salesforce_soql import (
     ORDER,
     Place,
     count,
+    fitting,
     found,
     given_at,
     listed,
@@ -52,11 +54,8 @@ PAGE_RECORDS = 2000  # REST resource "Query": records of one answer
 OBJECTS = ("Lead", "Contact", "Account", "Opportunity")
 GONE = frozenset({"ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY"})
 ROWS_MAX = 200  # sObject Collections: up to 200 records a call
-MATCH_ROWS_MAX, MATCH_BYTES_MAX = 200, 6_000
-"""Of one question. It stands in the address, which may have 16,384 bytes with all headers
-(https://developer.salesforce.com/docs/atlas.en-us.salesforce_app_limits_cheatsheet.meta/
-salesforce_app_limits_cheatsheet/salesforce_app_limits_platform_api.htm, 2026-11), and each quote
-and comma in it takes three; where that is still too much it is asked in halves."""
+MATCH_ROWS_MAX, MATCH_BYTES_MAX = 200, 8_000
+"""Addresses as people have them, which one question can list; of longer ones it takes several."""
 
 
 class SalesforceConfig(BaseModel, frozen=True, extra="forbid"):
@@ -127,11 +126,17 @@ class Salesforce:
                     cursor = str(Place(iso(whole_s)))
                 return await self._changes(kind, cursor, fields, limit)
             case ByIds(object_type=kind, ids=ids, fields=fields):
-                return await self._query(kind, fields, f"Id IN ({listed(ids)})")
+                return Page(await self._query(kind, fields, f"Id IN ({listed(ids)})"))
             case ByKeys(object_type=kind, field=field, values=values, fields=fields):
-                page = await self._query(kind, (field, *fields), f"{field} IN ({listed(values)})")
+                records = [
+                    record
+                    for some in fitting(values)
+                    for record in await self._query(
+                        kind, (field, *fields), f"{field} IN ({listed(some)})"
+                    )
+                ]
                 asked = {v.lower(): v for v in values}  # SOQL compares text without case
-                return Page([r.keyed(field, asked) for r in page.records], page.cursor, page.last)
+                return Page([record.keyed(field, asked) for record in records])
             case Count(object_type=kind):
                 params = {"q": count(kind)}
                 answer = await self._send("GET", "/query", params=params)
@@ -169,14 +174,14 @@ class Salesforce:
                 raise
             return None
 
-    async def _query(self, kind: str, fields: Sequence[str], where: str) -> Page:
+    async def _query(self, kind: str, fields: Sequence[str], where: str) -> list[Found]:
         """All of it; for a question whose answer is short."""
         answer = (await self._send("GET", "/query", params={"q": soql(kind, fields, where)})).json()
         records = [found(record) for record in answer["records"]]
         while not answer["done"]:
             answer = (await self._send("GET", answer["nextRecordsUrl"])).json()
             records += map(found, answer["records"])
-        return Page(records)
+        return records
 
     def map_fields(self, object_type: str, row: Row) -> dict[str, Any]:
         """Null clears a field; numbers and booleans stay what they are."""

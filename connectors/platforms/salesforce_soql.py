@@ -4,17 +4,21 @@ SOQL     https://developer.salesforce.com/docs/atlas.en-us.soql_sosl.meta/soql_s
 Order    SystemModstamp (moves with automated changes too), ids within one moment
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
 from connectors.base import Found, milliseconds
 
-__all__ = ["Place", "count", "found", "given_at", "listed", "soql"]
+__all__ = ["Place", "count", "fitting", "found", "given_at", "listed", "soql"]
 
 ORDER = "ORDER BY SystemModstamp, Id"
+LISTED_BYTES_MAX = 12_000
+"""Of a list as it stands in an address, where a quote takes three bytes: all of an address and its
+headers may have 16,384 (https://developer.salesforce.com/docs/atlas.en-us.salesforce_app_limits_cheatsheet.meta/salesforce_app_limits_cheatsheet/salesforce_app_limits_platform_api.htm, 2026-11)."""  # noqa: E501
 
 
 class Place(NamedTuple):
@@ -81,6 +85,18 @@ def found(record: dict[str, Any]) -> Found:
 
 def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def fitting(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The same values, as many at a time as one question can list."""
+    begin = size = 0
+    for end, value in enumerate(values):
+        more = len(quote(listed((value, "")))) - len(quote(listed(("",))))
+        if end > begin and size + more > LISTED_BYTES_MAX:
+            yield values[begin:end]
+            begin, size = end, 0
+        size += more
+    yield values[begin:]
 
 
 def listed(values: Sequence[str]) -> str:

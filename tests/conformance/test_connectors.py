@@ -14,7 +14,6 @@ import pytest
 from connectors import registry
 from connectors.base import ByIds, ByKeys, Changes, Fetch, JobConnector, Row
 from connectors.jobs import LARGE
-from connectors.lanes import MATCH_OVERHEAD_BYTES
 from connectors.outcome import Parked, Retry, Unknown, Written
 from connectors.platforms.mailchimp import address_hash
 from ratelimits.books import price
@@ -251,15 +250,19 @@ async def test_accounts_are_looked_up_by_company(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("name", ["salesforce"])
-async def test_the_largest_question_for_addresses_fits_into_an_address_line(bench: Bench) -> None:
-    """With signs that take three bytes there, and headers."""
-    spec = registry.connector_class("salesforce").spec.objects["Lead"]
-    one = len("person.0000+news@example.com") + MATCH_OVERHEAD_BYTES
-    count = min(spec.match_rows_max, spec.match_bytes_max // one)
-    addresses = tuple(f"person.{n:04}+news@example.com" for n in range(count))
-    page = await bench.connector.fetch_records(ByKeys("Lead", "Email", addresses))
-    assert count > 150
-    assert (page.records, page.last) == ([], True)
+async def test_two_hundred_addresses_are_one_question(bench: Bench) -> None:
+    """With signs that take three bytes in an address line; longer ones take as many as they need,
+    and nobody is left out."""
+    rows = bench.place.rows(3)
+    await bench.upload(rows)
+    there = [str(row.fields["Email"]) for row in rows]
+    for sign, questions in (("+", 1), (20 * "'", 3), (20 * "日", 4)):
+        asked = [f"person.{n:03}{sign}@example.com" for n in range(197)]
+        before = bench.platform.requests
+        values = (there[0], *asked[:90], there[1], *asked[90:], there[2])
+        page = await bench.connector.fetch_records(ByKeys("Lead", "Email", values))
+        assert sorted(record.key for record in page.records) == sorted(there)
+        assert bench.platform.requests - before == questions
 
 
 # --- two readings of the same page ---------------------------------------------------------------
