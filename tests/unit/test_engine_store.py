@@ -1,9 +1,11 @@
 """The local copy of a partition, the bytes that fence a transaction, and the names we lean on."""
 
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from confluent_kafka import Consumer
 
@@ -67,6 +69,22 @@ def test_a_crash_keeps_what_is_logged_with_all_before_it(
     assert reached == 102 if last == "logged" else reached >= 51
     assert again.rows("t").keys() == {b"%d" % n for n in range(reached)}
     again.close()
+
+
+def test_a_row_of_many_is_read_with_little_more_than_itself(tmp_path: Path, memory: Memory) -> None:
+    """Whatever the size of a table: nothing that grows with it is read for each row."""
+    store, draw, many, some = Store(tmp_path / "p", memory), random.Random(1), 600_000, 500
+    for begin in range(0, many, 20_000):
+        rows = {b"%032d" % n: b"x" * 300 for n in range(begin, begin + 20_000)}
+        store.write({"people": rows}, Reached(), logged=False)
+    store.flush()
+    store._db.compact_range(None, None)
+    before = psutil.Process().io_counters().read_chars
+    for n in draw.sample(range(many), some):
+        assert store.get("people", b"%032d" % n) == b"x" * 300
+    read = psutil.Process().io_counters().read_chars - before
+    assert read / some < 16_384
+    store.close()
 
 
 def test_a_damaged_copy_is_thrown_away(tmp_path: Path, memory: Memory) -> None:
