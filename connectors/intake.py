@@ -84,6 +84,7 @@ class Intake:
                 "auto.offset.reset": "error",
                 "fetch.wait.max.ms": 50,
                 "queued.max.messages.kbytes": 8192,
+                "fetch.queue.backoff.ms": 10,  # when that is full; else a second
             }
         )
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -63,6 +63,7 @@ class Follower:
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 20,
                 "queued.max.messages.kbytes": 16384,
+                "fetch.queue.backoff.ms": 10,  # when that is full; else a second
             }
         )
         self._reached: dict[tuple[str, int], int] = {}

@@ -89,6 +89,7 @@ class Restorer:
                     "isolation.level": "read_committed",
                     "enable.partition.eof": True,
                     "queued.max.messages.kbytes": 32768,  # else 64 MB a partition
+                    "fetch.queue.backoff.ms": 10,  # when that is full; else a second
                     "fetch.message.max.bytes": 4 << 20,
                     "fetch.wait.max.ms": 10,  # a partition at its end says so after this
                 }
