@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 
 from connectors.base import Answer, PlatformError
@@ -33,8 +33,8 @@ LIFE_S = 5.0
 
 PERSONAL = re.compile(r"/(?:[0-9a-fA-F]{32,}|[^/]*(?:@|%40)[^/]*)(?=/|$)")
 
-# httpx logs every address at INFO, secrets in its query included.
-for _name in ("httpx", "httpcore"):
+# It logs every address at INFO, secrets in its query included.
+for _name in ("httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
@@ -124,11 +124,11 @@ class HttpClient:
         """`hosts`: other addresses of the same platform, by the names that requests use."""
         self._answer_s, self._bytes_max = answer_s, bytes_max
         self._hosts = dict(hosts or {})
-        self._origins = {_origin(httpx.URL(url)) for url in (base_url, *self._hosts.values())}
-        self._client = httpx.AsyncClient(
+        self._origins = {_origin(httpx2.URL(url)) for url in (base_url, *self._hosts.values())}
+        self._client = httpx2.AsyncClient(
             base_url=base_url,
-            timeout=httpx.Timeout(answer_s, connect=CONNECT_S),
-            limits=httpx.Limits(
+            timeout=httpx2.Timeout(answer_s, connect=CONNECT_S),
+            limits=httpx2.Limits(
                 max_connections=CONNECTIONS_MAX,
                 max_keepalive_connections=CONNECTIONS_MAX,
                 keepalive_expiry=LIFE_S,
@@ -180,9 +180,9 @@ class HttpClient:
                 finally:
                     await response.aclose()
             status, answer_headers = response.status_code, dict(response.headers)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             sent, body = False, type(error).__name__
-        except (httpx.HTTPError, TimeoutError) as error:
+        except (httpx2.HTTPError, TimeoutError) as error:
             body = type(error).__name__  # its text may hold the address
         finally:
             took_ms = int((time.monotonic() - begun_s) * 1000)
@@ -193,7 +193,7 @@ class HttpClient:
             return Answer(status, answer_headers, body)
         raise PlatformError(status, _decoded(body), answer_headers, sent)
 
-    async def _body(self, response: httpx.Response) -> bytes | str:
+    async def _body(self, response: httpx2.Response) -> bytes | str:
         """Text where the answer was too large, or was cut short for being an error."""
         good = 200 <= response.status_code < 300
         bytes_max = self._bytes_max if good else ERROR_BYTES_MAX
@@ -212,7 +212,7 @@ class HttpClient:
         await self._client.aclose()
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
