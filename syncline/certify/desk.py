@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 
 from connectors import registry
@@ -33,7 +33,7 @@ __all__ = ["Between", "Desk"]
 
 FATE_S = 100.0
 SYNC = "certify"
-Answered = httpx.Response | type[httpx.ReadTimeout] | None
+Answered = httpx2.Response | type[httpx2.ReadTimeout] | None
 
 
 class Desk:
@@ -181,11 +181,11 @@ def _raw(row: Row, number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Between(httpx.AsyncBaseTransport):
+class Between(httpx2.AsyncBaseTransport):
     """Somebody between the worker and the platform, who refuses writes as a whole.
 
     `answer(body)`: what a write is answered instead of going on, None to let it pass, or
-    `httpx.ReadTimeout` to let it pass and the answer be lost. `calls` counts writes either way.
+    `httpx2.ReadTimeout` to let it pass and the answer be lost. `calls` counts writes either way.
     """
 
     def __init__(self, bench: Bench, answer: Callable[[bytes], Answered]) -> None:
@@ -193,7 +193,7 @@ class Between(httpx.AsyncBaseTransport):
         self.passed: list[int] = []
         """Bytes of each write that was let through."""
         self._answer, self._path = answer, re.compile(bench.place.write)
-        self._next: httpx.AsyncBaseTransport | None = None
+        self._next: httpx2.AsyncBaseTransport | None = None
 
     def client(self, base_url: str) -> Http:
         made = HttpClient(base_url)
@@ -201,19 +201,19 @@ class Between(httpx.AsyncBaseTransport):
         self._next, inner._transport = inner._transport, self
         return made
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         assert self._next is not None
         if request.method == "GET" or not self._path.search(request.url.path):
             return await self._next.handle_async_request(request)
         self.calls += 1
         body = await request.aread()
         told = self._answer(body)
-        if isinstance(told, httpx.Response):
+        if isinstance(told, httpx2.Response):
             return told
         response = await self._next.handle_async_request(request)
-        if told is httpx.ReadTimeout:
+        if told is httpx2.ReadTimeout:
             await response.aclose()
-            raise httpx.ReadTimeout("the answer took too long", request=request)
+            raise httpx2.ReadTimeout("the answer took too long", request=request)
         self.passed.append(len(body))
         return response
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 
-import httpx
+import httpx2
 
 from connectors.outcome import Parked, Returned, Unknown
 from syncline.certify.bench import Bench, NotHere
@@ -27,7 +27,7 @@ def _batch(bench: Bench) -> int:
 @check(GROUP, "a batch refused as a whole for one row: found in 2·log2(n) requests")
 async def one_bad_row_is_found_by_halving(bench: Bench) -> None:
     size = _batch(bench)
-    between = Between(bench, lambda body: httpx.Response(418) if MARK in body else None)
+    between = Between(bench, lambda body: httpx2.Response(418) if MARK in body else None)
     async with Desk(bench, between.client) as desk:
         fates = await desk.upload(bench.place.rows(size))
     parked = [row_id for row_id, fate in fates.items() if isinstance(fate, Parked)]
@@ -37,7 +37,7 @@ async def one_bad_row_is_found_by_halving(bench: Bench) -> None:
     assert between.calls - 1 <= 2 * math.log2(size), f"{between.calls} requests for {size} rows"
 
 
-async def _shrinks(bench: Bench, told: httpx.Response | type[httpx.ReadTimeout]) -> None:
+async def _shrinks(bench: Bench, told: httpx2.Response | type[httpx2.ReadTimeout]) -> None:
     size = _batch(bench)
     between = Between(bench, lambda body: told if body.count(b"@example.com") > size // 4 else None)
     async with Desk(bench, between.client) as desk:
@@ -58,14 +58,14 @@ async def _shrinks(bench: Bench, told: httpx.Response | type[httpx.ReadTimeout])
 
 @check(GROUP, "413 splits the batch, and the size is remembered")
 async def too_large_splits_and_is_remembered(bench: Bench) -> None:
-    await _shrinks(bench, httpx.Response(413, text="<html>413</html>"))
+    await _shrinks(bench, httpx2.Response(413, text="<html>413</html>"))
 
 
 @check(GROUP, "time-outs of large batches split them, and the size is remembered")
 async def time_outs_split_and_are_remembered(bench: Bench) -> None:
     if bench.spec.repeat == "unsafe":
         raise NotHere("a request without an answer is never sent again")
-    await _shrinks(bench, httpx.ReadTimeout)
+    await _shrinks(bench, httpx2.ReadTimeout)
 
 
 @check(GROUP, "a lost answer where a repeat could do harm: read back or unknown, rows noted before")
