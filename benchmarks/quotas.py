@@ -83,6 +83,8 @@ class Case:
     priority: Priority = Priority.bulk
     quota: str = ""
     """Of the simulator, where it is another than its own."""
+    slow_path: str = ""
+    """Part of the address of those calls that take `latency_s`: a login is no long call."""
     method: str = "GET"
     body: Any = None
 
@@ -124,7 +126,7 @@ CASES = (
         {"client_id": "SALESFORCE_ID", "client_secret": "SALESFORCE_SECRET"},
         lambda n: {"LastName": f"Lee {n}", "Company": "ACME", "Email": _address(n)},
         "/services/data/v59.0/sobjects/Lead/describe", _salesforce, priority=Priority.live,
-        quota="25/0.001",
+        quota="25/0.001", slow_path="/services/data",
     ),
     Case(
         "mailchimp", "member", "connections", 10, 0.0, 4.0, 500, {"api_key": "MAILCHIMP_KEY"},
@@ -462,7 +464,7 @@ def _simulator(case: Case) -> Iterator[str]:
             url = json.loads(process.stdout.readline())[p]
             # Calls of one platform do not all take the same time, nor end in the same moment.
             least_ms, most_ms = (case.latency_s * part * 1000 for part in (0.75, 1.25))
-            delay = {"action": "delay", "ms": [least_ms, most_ms]}
+            delay = {"action": "delay", "ms": [least_ms, most_ms], "path": case.slow_path}
             httpx.post(f"{url}/_sim/faults", json=delay).raise_for_status()
             yield url
         finally:
