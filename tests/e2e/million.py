@@ -98,7 +98,7 @@ ACCIDENTS = (
 class World(world.World):
     """HubSpot's contacts go to Salesforce as leads and to Segment as users."""
 
-    rows: int = 5_000
+    rows: int = 15_000
     changes: list[report.Change] = field(default_factory=list[report.Change], init=False)
     views: dict[str, RunView] = field(default_factory=dict[str, RunView], init=False)
     SECRETS = {

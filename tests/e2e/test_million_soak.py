@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.million import World
 
-ROWS = int(os.environ.get("ROWS", "5000"))
+ROWS = int(os.environ.get("ROWS", "15000"))
 FAST = 100.0
 """Rows a second; of fewer than 2,000 in half a minute no job is made, and most go by requests."""
 
