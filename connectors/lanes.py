@@ -271,11 +271,14 @@ class Lanes:
         )
 
     def prune(self) -> None:
-        """Let go of rows at the heads that are gone: where a quota is used up for long, nobody else
-        passes there, and rows that were given back would be kept."""
+        """Let go of rows at the ends that are gone: where a quota is used up for long, nobody else
+        passes there, and rows that were given back would be kept. The oldest are at the head; of
+        too many the newest go back, from the tail."""
         for lane, queue in list(self._lanes.items()):
             while queue and queue[0].place is Place.gone:
                 queue.popleft()
+            while queue and queue[-1].place is Place.gone:
+                queue.pop()
             if not queue:
                 self._forget(lane)
 

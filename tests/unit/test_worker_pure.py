@@ -184,6 +184,19 @@ def test_rows_that_were_given_back_are_not_kept_where_nothing_goes_out():
     assert not lanes.turns()
 
 
+def test_of_too_many_the_newest_that_were_given_back_are_not_kept_behind_the_oldest():
+    lanes = Lanes()
+    oldest = _item(0, "p0")
+    lanes.put(oldest, _lane(oldest))
+    for n in range(1, 50):
+        item = _item(n, f"p{n}")
+        lanes.put(item, _lane(item))
+        item.place = Place.gone
+        lanes.prune()
+        assert lanes.waiting(_lane(oldest)) == 1
+    assert lanes.first(_lane(oldest)) is oldest
+
+
 def test_a_row_that_learns_its_object_waits_for_whoever_has_it_out():
     lanes = Lanes()
     owner, other = _item(0, "p", "o1"), _item(1, "q", match="email", email="q@x")
