@@ -121,7 +121,7 @@ class Books:
             now_s = self.now_s(quota)
             for_s = self._close_for_s(quota, wait_s, named=quota.name == window)
             self.buckets[quota.name] = b.close(
-                self.buckets[quota.name], quota, now_s, now_s + for_s
+                self.buckets[quota.name], quota, now_s, now_s + for_s, certain=len(quotas) == 1
             )
             longest_s = max(longest_s, for_s)
         return longest_s

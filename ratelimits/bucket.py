@@ -209,11 +209,14 @@ def correct(bucket: Bucket, quota: Quota, now_s: float, remaining: int) -> Bucke
     return bucket
 
 
-def close(bucket: Bucket, quota: Quota, now_s: float, until_s: float) -> Bucket:
+def close(
+    bucket: Bucket, quota: Quota, now_s: float, until_s: float, *, certain: bool = True
+) -> Bucket:
     """The platform refused: nothing before `until_s`, and if it does so often, less from then on.
 
     Refusals that arrive while it is closed answer what was sent before: they slow nothing. But each
-    request that found no place tells exactly how many there are for us: one fewer.
+    request that found no place tells exactly how many there are for us: one fewer. `certain`: this
+    window refused; else it may have been another one of the request's.
     """
     after = replace(
         bucket,
@@ -224,7 +227,7 @@ def close(bucket: Bucket, quota: Quota, now_s: float, until_s: float) -> Bucket:
     )
     if quota.long or after.refused <= TOLERANCE * after.asked:
         return after
-    if quota.kind == "slots":
+    if quota.kind == "slots" and certain:
         places = min(allowed(bucket, quota, now_s), bucket.open) - 1
         return replace(after, share=max(1, places) / quota.limit)
     if now_s < bucket.closed_until_s:

@@ -91,7 +91,7 @@ def fitting(values: Sequence[str]) -> Iterator[Sequence[str]]:
     """The same values, as many at a time as one question can list."""
     begin = size = 0
     for end, value in enumerate(values):
-        more = len(quote(listed((value, "")))) - len(quote(listed(("",))))
+        more = len(quote(f"{listed((value,))}, "))
         if end > begin and size + more > LISTED_BYTES_MAX:
             yield values[begin:end]
             begin, size = end, 0

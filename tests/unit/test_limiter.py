@@ -478,6 +478,16 @@ def test_a_refusal_by_name_closes_that_window_and_a_day_until_it_ends() -> None:
     assert ten_s == pytest.approx(5.0)
 
 
+def test_a_refusal_that_names_no_window_says_nothing_exact_of_places() -> None:
+    async def main(loop: Any) -> int:
+        limiter = make(loop, limits(b.Quota("w", "moving", 50, 10.0), b.Quota("s", "slots", 20)))
+        async with limiter.permit("write"):
+            limiter.refused("write", 1.0)
+        return limiter.view()[1].limit
+
+    assert virtual.run(main) == 17
+
+
 def test_a_rolling_day_that_is_spent_is_asked_again_after_a_quarter_of_an_hour() -> None:
     wait_s = waited_after(lambda li: li.refused("api", None, "day"), load("salesforce"), "api")
     assert 900 <= wait_s <= 901
