@@ -294,7 +294,7 @@ def test_places_that_others_hold_are_found_by_as_many_refusals_and_then_left_to_
         good, refused = await w.work(3_600, others)
         assert good > 0.95 * (limit - others) * 3_600 / 4
         assert refused < 0.001 * good
-        await asyncio.sleep(1_800)  # the others have gone
+        await asyncio.sleep(1_800)  # virtual; the others have gone
         assert w.allowed == limit
         assert (await w.work(60))[1] == 0
 

@@ -2,7 +2,7 @@
 reading: what stands behind them may be another account's."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 from confluent_kafka import TopicPartition
+from pydantic import SecretStr
 
 from connectors import worker as module
 from connectors.handover import Inherited
@@ -69,15 +70,26 @@ class Slow:
         return done
 
 
-def worker_of(loop: virtual.VirtualLoop, quotas: dict[str, Any]) -> Worker:
-    connector = Segment(SegmentConfig(), {"write_key": SimpleNamespace()}, SimpleNamespace())  # type: ignore[dict-item, arg-type]
-    client = SimpleNamespace(spec=Segment.spec, connector=connector)
-    slow = Connection(
-        connection="slow", platform="segment", account="slow", quotas=quotas, secrets={}
-    )
+def worker_of(
+    loop: virtual.VirtualLoop, quotas: dict[str, Any], accounts: Mapping[str, Any]
+) -> Worker:
+    """`accounts`: names, which are those of their connections too, to what they send with."""
+    clients = {
+        name: SimpleNamespace(
+            spec=Segment.spec,
+            connector=Segment(SegmentConfig(), {"write_key": SecretStr("k")}, http),
+        )
+        for name, http in accounts.items()
+    }
+    connections = {
+        name: Connection(
+            connection=name, platform="segment", account=name, quotas=quotas, secrets={}
+        )
+        for name in accounts
+    }
     directory: Any = SimpleNamespace(
-        connections={"slow": slow}, client=lambda name: client, held=lambda *_: "",
-        match_field=lambda sync: "",
+        connections=connections, client=clients.__getitem__, held=lambda *_: "",
+        match_field=lambda sync: "", forget=lambda name: None,
     )  # fmt: skip
 
     async def write(*_: Any) -> None: ...
@@ -122,7 +134,9 @@ def test_rows_without_number_wait_and_few_are_held(
     process, held_mb = psutil.Process(), list[float]()
 
     async def main(loop: virtual.VirtualLoop) -> int:
-        worker = worker_of(loop, {"tracking": {"limit": 1, "window_s": 86_400}})
+        worker = worker_of(
+            loop, {"tracking": {"limit": 1, "window_s": 86_400}}, {"slow": SimpleNamespace()}
+        )
         await worker.assigned([TopicPartition("commands.segment", 0, 0)], {0: Inherited()})
         works = [asyncio.ensure_future(w) for w in (worker._commit_on(), worker._sweep_on())]
         offset = most = 0

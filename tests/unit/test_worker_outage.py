@@ -4,12 +4,10 @@ nothing is parked for it, and what waited goes out once there is an answer. In v
 import asyncio
 import statistics
 from collections import defaultdict
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
-from pydantic import SecretStr
 
 from connectors import worker as module
 from connectors.account import Account
@@ -17,13 +15,8 @@ from connectors.base import Answer, PlatformError
 from connectors.handover import Inherited
 from connectors.intake import Record
 from connectors.outcome import Accepted, Outcome, Returned
-from connectors.platforms.segment import Segment, SegmentConfig
-from connectors.wire import Wire
-from connectors.worker import Worker
-from schemas.codec import Codec
-from schemas.definitions import Connection
 from tests import virtual
-from tests.unit.test_worker_memory import FIELDS, Intake, Slow, Transactions
+from tests.unit.test_worker_memory import FIELDS, Intake, Transactions, worker_of
 
 DOWN_S = 20 * 60
 BACKLOG = 2_000
@@ -49,39 +42,9 @@ class Desk:
 
     def __init__(self, loop: virtual.VirtualLoop, accounts: dict[str, Http]) -> None:
         self.loop, self.sent, self.offset = loop, 0, 0
-        clients = {
-            name: SimpleNamespace(
-                spec=Segment.spec,
-                connector=Segment(SegmentConfig(), {"write_key": SecretStr("k")}, http),
-            )
-            for name, http in accounts.items()
-        }
-        connections = {
-            name: Connection(
-                connection=name,
-                platform="segment",
-                account=name,
-                secrets={},
-                quotas={"unlimited": True},  # the limiter lives in real time
-            )
-            for name in accounts
-        }
-        directory: Any = SimpleNamespace(
-            connections=connections, client=clients.__getitem__, held=lambda *_: "",
-            match_field=lambda sync: "", forget=lambda name: None,
-        )  # fmt: skip
-
-        async def write(*_: Any) -> None: ...
-
-        handover: Any = SimpleNamespace(write=write)
-        wire = Wire(Codec.offline())
-        self.worker = Worker("segment", {}, wire, directory, handover, "0", 1)
-        self.worker.now_s = loop.time
-        self.worker._commits._thread = Slow(loop)  # type: ignore[assignment]
-        self.tasks = [asyncio.ensure_future(w) for w in self._works()]
-
-    def _works(self) -> list[Any]:
-        return [self.worker._commit_on(), self.worker._sweep_on()]
+        self.worker = worker_of(loop, {"unlimited": True}, accounts)  # limits live in real time
+        works = (self.worker._commit_on(), self.worker._sweep_on())
+        self.tasks = [asyncio.ensure_future(work) for work in works]
 
     async def begin(self) -> None:
         await self.worker.assigned([TopicPartition("commands.segment", 0, 0)], {0: Inherited()})
@@ -131,7 +94,7 @@ def test_an_outage_of_twenty_minutes_costs_nobody_else_anything(
         for name in ("halted", "slow"):
             here.send(name, BACKLOG, "bulk")
         for _ in range(DOWN_S):
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # virtual: a second of the loop
             there.send("down")
             for name in ("well", "halted", "slow"):
                 here.send(name)
@@ -140,7 +103,7 @@ def test_an_outage_of_twenty_minutes_costs_nobody_else_anything(
         down.status = 200
         for _ in range(60):
             there.send("down")
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # virtual: a second of the loop
         for desk in (here, there):
             desk.end()
         taken = [took_s for outcome, took_s in fates["down"] if isinstance(outcome, Accepted)]
